@@ -1,0 +1,12 @@
+//! The pure state machine of `SmartNat`.
+//!
+//! A [`model::Snapshot`] of the cluster and the host goes in; typed kernel
+//! operations ([`ops::NetworkOp`]) and status come out. Nothing here reads a
+//! clock, a file or a socket, so a simulated kernel, a fuzzer and the Linux
+//! kernel all run the same decisions.
+
+pub mod gateway;
+pub mod model;
+pub mod objects;
+pub mod ops;
+pub mod status;

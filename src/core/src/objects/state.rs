@@ -1,0 +1,70 @@
+//! Everything of ours that a kernel holds.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::{IpSet, Route, RoutingRule, SetName, SysctlKey, XtTableId, XtTableState};
+
+/// A sysctl as observed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct SysctlState {
+    /// Value now.
+    pub value: String,
+    /// Value before we first changed it, if we did (from the state file).
+    pub original: Option<String>,
+}
+
+/// Everything of ours that a kernel holds, and nothing else.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(default)]
+pub struct KernelState {
+    /// iptables, by family and table; a table without anything of ours is absent.
+    #[serde(with = "pairs")]
+    pub xtables: BTreeMap<XtTableId, XtTableState>,
+    /// Sets with our prefix.
+    pub sets: BTreeMap<SetName, IpSet>,
+    /// Rules with our protocol number and a priority of ours.
+    pub rules: BTreeSet<RoutingRule>,
+    /// Routes with our protocol number in our tables.
+    pub routes: BTreeSet<Route>,
+    /// Sysctls: those of the observation's scope that exist, and those with a recorded original.
+    #[serde(with = "pairs")]
+    pub sysctls: BTreeMap<SysctlKey, SysctlState>,
+}
+
+/// What an observation covers beyond what names tell.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ObservationScope {
+    /// Our routing tables are `table_base + 1 ..= table_base + table_count`.
+    pub table_base: u32,
+    /// How many tables are ours.
+    pub table_count: u32,
+    /// Our rule priorities are `rule_priority .. rule_priority + 4`.
+    pub rule_priority: u32,
+    /// Sysctls to read.
+    pub sysctls: BTreeSet<SysctlKey>,
+}
+
+/// Maps with structured keys, as lists of pairs so that JSON can hold them.
+mod pairs {
+    use std::collections::BTreeMap;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer, K: Serialize, V: Serialize>(
+        map: &BTreeMap<K, V>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(map.iter())
+    }
+
+    pub(super) fn deserialize<'de, D, K, V>(deserializer: D) -> Result<BTreeMap<K, V>, D::Error>
+    where
+        D: Deserializer<'de>,
+        K: Deserialize<'de> + Ord,
+        V: Deserialize<'de>,
+    {
+        Ok(Vec::<(K, V)>::deserialize(deserializer)?.into_iter().collect())
+    }
+}

@@ -1,0 +1,115 @@
+//! What the gateway tells of each Mapping and of itself.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::ObjectKey;
+
+/// Condition types and reasons: the only place where they are spelled.
+pub mod reason {
+    /// Condition type: the Mapping passed admission.
+    pub const ACCEPTED: &str = "Accepted";
+    /// Condition type: the dataplane was read back and serves this generation (T21).
+    pub const PROGRAMMED: &str = "Programmed";
+
+    /// Accepted: all is well.
+    pub const VALID: &str = "Valid";
+    /// Not accepted: the object is wrong in itself.
+    pub const INVALID: &str = "Invalid";
+    /// Not accepted: another Mapping owns an external endpoint.
+    pub const CONFLICT: &str = "Conflict";
+
+    /// Programmed: the dataplane was read back and serves it.
+    pub const SERVING: &str = "Serving";
+    /// Programmed, but a port waits for a Service or for endpoints.
+    pub const WAITING: &str = "Waiting";
+    /// Not programmed: no instance holds an address of it.
+    pub const NO_INSTANCE: &str = "NoInstance";
+    /// Not programmed: it was not accepted.
+    pub const NOT_ACCEPTED: &str = "NotAccepted";
+    /// Not programmed yet.
+    pub const PENDING: &str = "Pending";
+    /// Not programmed: the kernel refused an operation.
+    pub const KERNEL_ERROR: &str = "KernelError";
+}
+
+/// A condition in the sense of `metav1.Condition`, without its times.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Condition {
+    /// One of the condition types in [`reason`].
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// True or False.
+    pub status: bool,
+    /// One of the reasons in [`reason`].
+    pub reason: String,
+    /// For people.
+    pub message: String,
+}
+
+/// What one port of a Mapping does on one address.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PortStatus {
+    /// `tcp/8080`, `udp/5060-5080`.
+    pub port: String,
+    /// Endpoints that get new connections, by external address.
+    pub endpoints: BTreeMap<IpAddr, Vec<String>>,
+    /// Why it has none, where that is so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waiting: Option<String>,
+}
+
+/// Status of one Mapping.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MappingStatus {
+    /// Generation that this is about.
+    pub observed_generation: i64,
+    /// `no`, or why not (for manifests and scripts of the Go version).
+    pub invalid: String,
+    /// First cluster address of the Service.
+    #[serde(rename = "serviceVIP", skip_serializing_if = "Option::is_none")]
+    pub service_vip: Option<IpAddr>,
+    /// Addresses of pods by external address that this instance holds.
+    pub configured_addresses: BTreeMap<IpAddr, Vec<IpAddr>>,
+    /// Accepted, Programmed.
+    pub conditions: Vec<Condition>,
+    /// Ports in the order of the specification; empty when not accepted.
+    pub ports: Vec<PortStatus>,
+    /// Remarks that are no failure: an address held nowhere, egress that an older Mapping won.
+    pub remarks: Vec<String>,
+}
+
+/// Status of one uplink.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UplinkStatus {
+    /// Number in marks and tables.
+    pub number: u32,
+    /// External addresses on it.
+    pub addresses: Vec<IpAddr>,
+    /// Gateways, one a family at most.
+    pub gateways: Vec<IpAddr>,
+    /// Whether the guard (T3) is on.
+    pub guarded: bool,
+}
+
+/// Status of this instance with all Mappings.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct StatusReport {
+    /// Name of this instance.
+    pub instance: String,
+    /// Whether the kernel was read back and holds what is wanted.
+    pub in_sync: bool,
+    /// What keeps it from that: violations, refused operations, settings that match nothing.
+    pub degraded: Vec<String>,
+    /// Uplinks by name.
+    pub uplinks: BTreeMap<String, UplinkStatus>,
+    /// Mappings, admitted or not.
+    pub mappings: BTreeMap<ObjectKey, MappingStatus>,
+}
