@@ -5,8 +5,10 @@
 //! clock, a file or a socket, so a simulated kernel, a fuzzer and the Linux
 //! kernel all run the same decisions.
 
+pub mod admit;
 pub mod gateway;
 pub mod model;
 pub mod objects;
 pub mod ops;
+pub mod resolve;
 pub mod status;

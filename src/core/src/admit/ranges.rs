@@ -1,0 +1,1 @@
+//! Disjoint ranges of ports and who owns them.

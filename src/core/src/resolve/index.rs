@@ -1,0 +1,36 @@
+//! Services and their slices, by the key of the Service.
+
+use std::collections::BTreeMap;
+
+use crate::model::{ClusterState, EndpointSlice, ObjectKey, Service};
+
+/// Services and slices of a [`ClusterState`], found by the key of the Service.
+#[derive(Clone, Debug)]
+pub struct ServiceIndex<'a> {
+    services: &'a BTreeMap<ObjectKey, Service>,
+    /// By namespace, then by name of the Service.
+    slices: BTreeMap<&'a str, BTreeMap<&'a str, Vec<&'a EndpointSlice>>>,
+}
+
+impl<'a> ServiceIndex<'a> {
+    /// Looks at every slice once.
+    pub fn new(cluster: &'a ClusterState) -> Self {
+        let mut slices: BTreeMap<&str, BTreeMap<&str, Vec<_>>> = BTreeMap::new();
+        for slice in cluster.slices.values() {
+            let namespace = slices.entry(&slice.key.namespace).or_default();
+            namespace.entry(&slice.service_name).or_default().push(slice);
+        }
+        Self { services: &cluster.services, slices }
+    }
+
+    /// The Service, if it exists.
+    pub fn service(&self, key: &ObjectKey) -> Option<&'a Service> {
+        self.services.get(key)
+    }
+
+    /// The slices of a Service, by name.
+    pub fn slices(&self, service: &ObjectKey) -> &[&'a EndpointSlice] {
+        let namespace = self.slices.get(service.namespace.as_str());
+        namespace.and_then(|n| n.get(service.name.as_str())).map_or(&[], Vec::as_slice)
+    }
+}

@@ -1,0 +1,84 @@
+//! Why a port waits, in sentences that name the Service, the port and the mend.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{ObjectKey, PortRange, PortReference, Protocol};
+
+/// Why a port of a Mapping has no endpoint for new connections. No rejection: the other
+/// ports work, and this one will when the cause is gone.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Waiting {
+    /// There is no such Service.
+    NoService {
+        /// The Service.
+        service: ObjectKey,
+    },
+    /// The Service has no such port of this protocol.
+    NoServicePort {
+        /// The Service.
+        service: ObjectKey,
+        /// The protocol.
+        protocol: Protocol,
+        /// The wanted port.
+        port: PortReference,
+    },
+    /// The Service has several such ports, which a proper API server refuses.
+    AmbiguousPort {
+        /// The Service.
+        service: ObjectKey,
+        /// The protocol.
+        protocol: Protocol,
+        /// The wanted port.
+        port: PortReference,
+    },
+    /// The target port is so high that the range would end beyond 65535.
+    RangeBeyondLastPort {
+        /// The Service.
+        service: ObjectKey,
+        /// The protocol.
+        protocol: Protocol,
+        /// The exposed range.
+        ports: PortRange,
+        /// The target of its first port.
+        target: u16,
+    },
+    /// No endpoint of a family in which the Mapping has an address takes connections.
+    NoEndpoints {
+        /// The Service.
+        service: ObjectKey,
+        /// The protocol.
+        protocol: Protocol,
+        /// The wanted port.
+        port: PortReference,
+    },
+}
+
+impl fmt::Display for Waiting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoService { service } => {
+                write!(f, "there is no Service {service}; create it or correct spec.serviceName")
+            }
+            Self::NoServicePort { service, protocol, port } => write!(
+                f,
+                "Service {service} has no {protocol} port {port}; add it to the Service or correct \
+                 servicePort and protocol"
+            ),
+            Self::AmbiguousPort { service, protocol, port } => {
+                write!(f, "Service {service} has several {protocol} ports {port}; keep one of them")
+            }
+            Self::RangeBeyondLastPort { service, protocol, ports, target } => write!(
+                f,
+                "the range {protocol}/{ports} starts at target port {target} of Service {service} \
+                 and would end beyond 65535; shorten the range or lower the target port"
+            ),
+            Self::NoEndpoints { service, protocol, port } => write!(
+                f,
+                "Service {service} has no endpoint for {protocol} port {port} in the families of \
+                 the Mapping's addresses; start a ready pod that its selector matches"
+            ),
+        }
+    }
+}
