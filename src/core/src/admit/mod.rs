@@ -1,12 +1,14 @@
 //! Admission: a raw Mapping becomes an [`AdmittedMapping`] or a [`Rejection`], and of
 //! several Mappings that want one external endpoint a single one gets it (T19).
 
+mod addresses;
 mod conflict;
+mod ports;
 mod problem;
-mod ranges;
 mod sources;
 mod spec;
 
+pub(crate) use addresses::is_routable;
 pub use problem::{ConflictProblem, Problem, Rejection};
 pub use sources::AllowedSources;
 pub use spec::check;

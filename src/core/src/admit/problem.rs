@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::{ObjectKey, PortRange, Protocol};
 
 /// How many sentences a rejection prints: a condition's message is limited to 32 KiB.
-const MAX_SENTENCES: usize = 32;
+pub(super) const MAX_SENTENCES: usize = 32;
 
 /// How many characters of a value are kept: enough to recognise it.
 const MAX_VALUE: usize = 80;
@@ -18,7 +18,7 @@ const MAX_VALUE: usize = 80;
 pub enum Rejection {
     /// It is wrong in itself; all its problems, in the order of the specification.
     Invalid(Vec<Problem>),
-    /// Older Mappings own external endpoints of it (T19).
+    /// Older Mappings own external endpoints of it (T19); the first few of them.
     Conflict(Vec<ConflictProblem>),
 }
 
@@ -104,14 +104,11 @@ impl fmt::Display for Rejection {
     }
 }
 
-/// The first sentences, separated by a space, and how many there are beside them.
+/// The first sentences, separated by a space, and whether there are more.
 fn sentences(f: &mut fmt::Formatter<'_>, problems: &[impl fmt::Display]) -> fmt::Result {
     for (i, problem) in problems.iter().take(MAX_SENTENCES).enumerate() {
         let separator = if i == 0 { "" } else { " " };
         write!(f, "{separator}{problem}")?;
     }
-    match problems.len().saturating_sub(MAX_SENTENCES) {
-        0 => Ok(()),
-        more => write!(f, " And {more} more."),
-    }
+    if problems.len() > MAX_SENTENCES { f.write_str(" There are more.") } else { Ok(()) }
 }

@@ -1,5 +1,6 @@
 //! Why a port waits, in sentences that name the Service, the port and the mend.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -23,6 +24,8 @@ pub enum Waiting {
         protocol: Protocol,
         /// The wanted port.
         port: PortReference,
+        /// Protocols in which the Service has that port.
+        others: BTreeSet<Protocol>,
     },
     /// The Service has several such ports, which a proper API server refuses.
     AmbiguousPort {
@@ -44,6 +47,17 @@ pub enum Waiting {
         /// The target of its first port.
         target: u16,
     },
+    /// The Service has usable endpoints, but none that lists this port.
+    NoEndpointPort {
+        /// The Service.
+        service: ObjectKey,
+        /// The protocol.
+        protocol: Protocol,
+        /// The wanted port.
+        port: PortReference,
+        /// The name by which endpoints must list it; may be empty.
+        name: String,
+    },
     /// No endpoint of a family in which the Mapping has an address takes connections.
     NoEndpoints {
         /// The Service.
@@ -61,23 +75,30 @@ impl fmt::Display for Waiting {
             Self::NoService { service } => {
                 write!(f, "there is no Service {service}; create it or correct spec.serviceName")
             }
-            Self::NoServicePort { service, protocol, port } => write!(
-                f,
-                "Service {service} has no {protocol} port {port}; add it to the Service or correct \
-                 servicePort and protocol"
-            ),
+            Self::NoServicePort { service, protocol, port, others } => {
+                write!(f, "Service {service} has no {protocol} port {port}; ")?;
+                for other in others {
+                    write!(f, "it has one for {other}: correct protocol; or ")?;
+                }
+                f.write_str("add it to the Service or correct servicePort")
+            }
             Self::AmbiguousPort { service, protocol, port } => {
                 write!(f, "Service {service} has several {protocol} ports {port}; keep one of them")
             }
             Self::RangeBeyondLastPort { service, protocol, ports, target } => write!(
                 f,
-                "the range {protocol}/{ports} starts at target port {target} of Service {service} \
-                 and would end beyond 65535; shorten the range or lower the target port"
+                "{protocol}/{ports} starts at target port {target} of Service {service} and would \
+                 end beyond 65535; shorten the range or lower the target port"
+            ),
+            Self::NoEndpointPort { service, protocol, port, name } => write!(
+                f,
+                "no endpoint of Service {service} lists {protocol} port {port}; give it there \
+                 with the name {name:?} of the Service port and a number"
             ),
             Self::NoEndpoints { service, protocol, port } => write!(
                 f,
-                "Service {service} has no endpoint for {protocol} port {port} in the families of \
-                 the Mapping's addresses; start a ready pod that its selector matches"
+                "Service {service} has no endpoint ready for {protocol} port {port} in a family \
+                 of the Mapping's addresses; start a pod that its selector matches"
             ),
         }
     }

@@ -1,1 +1,0 @@
-//! Disjoint ranges of ports and who owns them.
