@@ -1,0 +1,8 @@
+//! Conntrack entries over netlink: lists those with a mark, deletes single ones.
+
+mod client;
+mod decode;
+mod encode;
+mod protocol;
+
+pub use client::ConntrackClient;

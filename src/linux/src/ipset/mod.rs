@@ -1,0 +1,9 @@
+//! ipset over netlink: reads sets of a prefix, creates, fills and destroys sets.
+
+mod client;
+mod decode;
+mod encode;
+mod error;
+mod protocol;
+
+pub use client::IpsetClient;

@@ -1,0 +1,12 @@
+//! The part of netlink that netfilter's subsystems speak: messages, their
+//! parsing, and a socket that answers each request with a typed outcome.
+
+mod error;
+mod message;
+mod parse;
+mod socket;
+
+pub use error::{NetlinkError, ParseError, Refusal, errno_class, errno_text};
+pub use message::{Message, MessageBuilder, Subsystem};
+pub use parse::{Attribute, Attributes};
+pub use socket::{Answer, NetfilterSocket};
