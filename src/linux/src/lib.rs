@@ -1,1 +1,23 @@
+//! Executes SmartNat's operations on the running Linux kernel and reads it back.
+//!
+//! Everything here acts on the network namespace of the calling thread, so one process
+//! can serve several namespaces from one thread each. [`LinuxKernel`] is the whole;
+//! the modules are its parts.
 
+pub mod conntrack;
+pub mod host;
+pub mod ipset;
+pub mod kernel;
+mod lock;
+mod namespace;
+pub mod netlink;
+mod privilege;
+pub mod routing;
+pub mod sysctl;
+
+pub use host::observe_host;
+pub use kernel::{RecordError, StateDir};
+pub use lock::{InstanceLock, LockError};
+pub use namespace::NetworkNamespace;
+pub use privilege::is_privileged;
+pub use routing::Routing;

@@ -1,0 +1,83 @@
+//! Kernel settings below `/proc/sys/net`.
+//!
+//! The kernel shows each thread the settings of that thread's network namespace.
+
+use std::io;
+use std::path::PathBuf;
+
+use smartnat_core::objects::SysctlKey;
+use smartnat_core::ops::{OpError, OpErrorClass};
+
+use crate::routing::class_of_errno;
+
+/// The value, or `None` where this kernel or host has no such setting.
+pub fn read(key: &SysctlKey) -> Result<Option<String>, OpError> {
+    let path = path(key)?;
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text.trim_end().to_owned())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(failure(key, &error)),
+    }
+}
+
+/// Sets the value; `NotFound` where there is no such setting.
+pub fn write(key: &SysctlKey, value: &str) -> Result<(), OpError> {
+    std::fs::OpenOptions::new()
+        .write(true)
+        .open(path(key)?)
+        .and_then(|mut file| io::Write::write_all(&mut file, value.as_bytes()))
+        .map_err(|error| failure(key, &error))
+}
+
+fn path(key: &SysctlKey) -> Result<PathBuf, OpError> {
+    let interface = match key {
+        SysctlKey::Forwarding(_) | SysctlKey::MarkReflect(_) => "all",
+        SysctlKey::ReversePathFilter(name)
+        | SysctlKey::SourceValidMark(name)
+        | SysctlKey::ArpIgnore(name)
+        | SysctlKey::ArpAnnounce(name)
+        | SysctlKey::AcceptRouterAdvertisements(name) => name,
+    };
+    // No interface has such a name; as a path it would lead elsewhere.
+    if interface.is_empty() || interface.contains('/') || interface == "." || interface == ".." {
+        let detail = format!("{interface:?} is no name of an interface");
+        return Err(OpError::new(OpErrorClass::Invalid, object(key), detail));
+    }
+    Ok(PathBuf::from("/proc/sys").join(key.path()))
+}
+
+fn failure(key: &SysctlKey, error: &io::Error) -> OpError {
+    let class = error.raw_os_error().map_or(OpErrorClass::Transient, class_of_errno);
+    OpError::new(class, object(key), error)
+}
+
+fn object(key: &SysctlKey) -> String {
+    format!("sysctl {key}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use smartnat_core::model::Family;
+
+    #[test]
+    fn a_setting_is_read_without_its_line_end() {
+        let value = read(&SysctlKey::Forwarding(Family::V4)).expect("readable");
+        assert!(matches!(value.as_deref(), Some("0" | "1")), "{value:?}");
+    }
+
+    #[test]
+    fn a_setting_of_an_absent_interface_is_absent() {
+        let key = SysctlKey::ReversePathFilter("no-such-if".into());
+        assert_eq!(read(&key), Ok(None));
+        assert_eq!(write(&key, "2").expect_err("absent").class, OpErrorClass::NotFound);
+    }
+
+    #[test]
+    fn a_name_cannot_lead_to_another_place() {
+        for name in ["", ".", "..", "../../kernel"] {
+            let key = SysctlKey::ArpIgnore(name.into());
+            assert_eq!(read(&key).expect_err("no interface").class, OpErrorClass::Invalid);
+        }
+    }
+}
