@@ -6,9 +6,18 @@
 //! kernel all run the same decisions.
 
 pub mod admit;
+pub mod compile;
+pub mod dataplane;
+pub mod lower;
+pub mod marks;
+pub mod names;
+pub mod diff;
+pub mod flows;
+pub mod lint;
 pub mod gateway;
 pub mod model;
 pub mod objects;
 pub mod ops;
 pub mod resolve;
 pub mod status;
+pub mod xtables_text;

@@ -181,3 +181,40 @@ pub trait Kernel {
     /// The conntrack entries that `filter` selects, in no particular order.
     fn flows(&mut self, filter: &FlowFilter) -> Result<Vec<Flow>, OpError>;
 }
+
+impl NetworkOp {
+    /// The object, for people: `chain nat/SMARTNAT-DNAT (IPv4)`.
+    pub fn describe(&self, domain: Domain) -> String {
+        let table = match domain {
+            Domain::Xtables(id) => format!("{} ({})", id.table.name(), id.family),
+            _ => String::new(),
+        };
+        match self {
+            Self::PutChain { chain, .. } | Self::DeleteChain { chain } => {
+                format!("chain {chain} in {table}")
+            }
+            Self::InsertJump { hook, .. } | Self::DeleteJump { hook, .. } => {
+                format!("jump from {} in {table}", hook.name())
+            }
+            Self::DeleteEmptyBuiltin { hook } => format!("chain {} in {table}", hook.name()),
+            Self::CreateSet { name, .. } | Self::DestroySet { name } => format!("set {name}"),
+            Self::AddElement { set, element } | Self::DeleteElement { set, element } => {
+                format!("element {element} of set {set}")
+            }
+            Self::AddRule(rule) | Self::DeleteRule(rule) => {
+                format!("routing rule {} ({})", rule.priority, rule.family)
+            }
+            Self::PutRoute(route) | Self::DeleteRoute(route) => {
+                format!("route {} in table {}", route.destination, route.table)
+            }
+            Self::SetSysctl { key, .. } | Self::ForgetSysctl { key, .. } => format!("sysctl {key}"),
+            Self::DeleteFlow(key) => format!(
+                "connection {}:{} -> {}:{}",
+                key.original.source,
+                key.original.source_port(),
+                key.original.destination,
+                key.original.destination_port()
+            ),
+        }
+    }
+}

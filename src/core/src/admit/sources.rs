@@ -47,7 +47,7 @@ impl AllowedSources {
             match parse_network(text) {
                 Ok(network) => networks.push(network),
                 Err(message) => {
-                    problems.push(Problem::new(format!("spec.allowedSources[{i}]"), text, message))
+                    problems.push(Problem::new(format!("spec.allowedSources[{i}]"), text, message));
                 }
             }
         }

@@ -1,36 +1,262 @@
 //! The state machine that strings all stages together. Sans-IO: the driver feeds
 //! [`Input`]s, executes [`Output`]s and calls back at [`Gateway::poll_timeout`].
+//!
+//! One round: observe, compile, lint, diff, apply transaction by transaction, end the
+//! connections that nothing permits any more, observe again. Equal: in sync. Not equal: again,
+//! within a bound, and then more slowly.
 
 mod io;
+mod report;
+mod round;
 
 pub use io::{Event, EventKind, Input, Output};
 
+use std::collections::VecDeque;
+
 use serde::{Deserialize, Serialize};
 
-use crate::model::{GatewayConfig, Timestamp};
+use crate::compile::UplinkNumbers;
+use crate::dataplane::Dataplane;
+use crate::lower::DesiredObjects;
+use crate::model::{ClusterState, GatewayConfig, HostState, Timestamp};
+use crate::objects::KernelState;
+use crate::ops::{OpError, Transaction};
+use crate::status::StatusReport;
+
+/// What the kernel does not tell is read back this often; repair within 5 s is promised (T17).
+const READ_BACK_MILLIS: u64 = 4_000;
+/// First pause after a failed round.
+const FIRST_RETRY_MILLIS: u64 = 500;
+/// Longest pause; an operator who mends the cause waits no longer.
+const LAST_RETRY_MILLIS: u64 = 30_000;
+/// Rounds without a pause: one to change, one to verify, the rest for what changes meanwhile.
+const ROUNDS_AT_ONCE: u32 = 4;
+/// Sweeps of connections in one round: the second for what was in flight (T10).
+const SWEEPS: u32 = 2;
+/// Failures that are reported; more say nothing new.
+const MAX_REPORTED: usize = 20;
+
+/// What the gateway waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+enum Awaiting {
+    Observation,
+    Application,
+    Flows,
+}
+
+/// Where a round stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+enum Stage {
+    /// Nothing to do until the next input.
+    Idle,
+    /// The kernel must be read, then compared.
+    Observe,
+    /// Transactions are queued.
+    Apply,
+    /// Connections are to be listed for the n-th time.
+    Sweep(u32),
+}
+
+/// What is to be reached.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+enum Goal {
+    /// Serve what the cluster asks for.
+    Serve,
+    /// Leave nothing behind (T16).
+    CleanUp,
+}
+
+/// A dataplane on its way to the kernel.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+struct Target {
+    dataplane: Dataplane,
+    objects: DesiredObjects,
+}
 
 /// The controller's whole decision state.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Gateway {
     config: GatewayConfig,
+    goal: Goal,
+    now: Timestamp,
+    cluster: Option<ClusterState>,
+    host: Option<HostState>,
+    /// Cluster or host changed since the target was compiled.
+    stale: bool,
+    observed: Option<KernelState>,
+    numbers: UplinkNumbers,
+    target: Option<Target>,
+    /// The dataplane that connections were last judged by; `None` after a start.
+    swept: Option<Dataplane>,
+    stage: Stage,
+    awaiting: Option<Awaiting>,
+    queue: VecDeque<Transaction>,
+    /// The sweep that follows the queue.
+    pending_sweep: Option<u32>,
+    /// The kernel changed by other hands while a round was under way.
+    kernel_changed: bool,
+    /// The next difference is drift and no wish of ours.
+    expect_equal: bool,
+    rounds: u32,
+    retry_millis: u64,
+    wake: Option<Timestamp>,
+    failures: Vec<OpError>,
+    outbox: VecDeque<Output>,
+    report: report::Reporter,
 }
 
 impl Gateway {
-    /// A gateway that knows nothing yet.
+    /// A gateway that knows nothing yet. Call [`GatewayConfig::problems`] first.
     pub fn new(config: GatewayConfig) -> Self {
-        Self { config }
+        assert!(config.problems().is_empty(), "the configuration was checked");
+        Self {
+            config,
+            goal: Goal::Serve,
+            now: Timestamp::default(),
+            cluster: None,
+            host: None,
+            stale: true,
+            observed: None,
+            numbers: UplinkNumbers::new(),
+            target: None,
+            swept: None,
+            stage: Stage::Observe,
+            awaiting: None,
+            queue: VecDeque::new(),
+            pending_sweep: None,
+            kernel_changed: false,
+            expect_equal: false,
+            rounds: 0,
+            retry_millis: FIRST_RETRY_MILLIS,
+            wake: None,
+            failures: Vec::new(),
+            outbox: VecDeque::new(),
+            report: report::Reporter::default(),
+        }
     }
 
     /// Takes note of something that happened at `now`.
-    pub fn handle_input(&mut self, _now: Timestamp, _input: Input) {}
+    pub fn handle_input(&mut self, now: Timestamp, input: Input) {
+        self.now = self.now.max(now);
+        match input {
+            Input::Cluster(objects) => self.on_cluster(objects),
+            Input::Host(host) => self.on_host(host),
+            Input::KernelChanged => self.on_kernel_changed(),
+            Input::Tick => self.on_tick(),
+            Input::CleanUp => self.on_clean_up(),
+            Input::Observed(result) => {
+                self.answered(Awaiting::Observation);
+                self.on_observed(result);
+            }
+            Input::Applied(result) => {
+                self.answered(Awaiting::Application);
+                self.on_applied(result);
+            }
+            Input::Flows(result) => {
+                self.answered(Awaiting::Flows);
+                self.on_flows(result);
+            }
+        }
+    }
 
     /// The next thing to do; `None` until the next input.
     pub fn poll_output(&mut self) -> Option<Output> {
-        None
+        if let Some(output) = self.outbox.pop_front() {
+            return Some(output);
+        }
+        if self.awaiting.is_some() || !self.is_ready() {
+            return None;
+        }
+        self.next_step();
+        self.outbox.pop_front()
     }
 
     /// When to come back with [`Input::Tick`], if nothing happens before.
     pub fn poll_timeout(&self) -> Option<Timestamp> {
-        None
+        self.wake
+    }
+
+    /// The dataplane that is to be in the kernel; `None` before the first compilation.
+    pub fn dataplane(&self) -> Option<&Dataplane> {
+        self.target.as_ref().map(|t| &t.dataplane)
+    }
+
+    /// The latest status.
+    pub fn status(&self) -> Option<&StatusReport> {
+        self.report.latest()
+    }
+
+    /// Whether nothing is under way: the next change comes from outside or with time.
+    pub fn is_idle(&self) -> bool {
+        self.stage == Stage::Idle && self.awaiting.is_none() && self.outbox.is_empty()
+    }
+
+    /// Clean-up needs no wishes, serving needs all of them.
+    fn is_ready(&self) -> bool {
+        match self.goal {
+            Goal::Serve => self.cluster.is_some() && self.host.is_some(),
+            Goal::CleanUp => true,
+        }
+    }
+
+    fn answered(&mut self, expected: Awaiting) {
+        assert_eq!(self.awaiting, Some(expected), "an answer to what was asked");
+        self.awaiting = None;
+    }
+
+    fn on_cluster(&mut self, objects: Vec<crate::model::ClusterObject>) {
+        let first = self.cluster.is_none();
+        let changed = !objects.is_empty();
+        let cluster = self.cluster.get_or_insert_default();
+        for object in objects {
+            cluster.update(object);
+        }
+        if first || changed {
+            self.wish_changed();
+        }
+    }
+
+    fn on_host(&mut self, host: HostState) {
+        if self.host.as_ref() != Some(&host) {
+            self.host = Some(host);
+            self.wish_changed();
+        }
+    }
+
+    /// A change goes to the kernel at once, on what was last observed.
+    fn wish_changed(&mut self) {
+        self.stale = true;
+        self.expect_equal = false;
+        self.rounds = 0;
+        if self.stage == Stage::Idle && self.is_ready() {
+            self.begin_round();
+        }
+    }
+
+    fn on_kernel_changed(&mut self) {
+        if self.stage == Stage::Idle && self.is_ready() {
+            self.stage = Stage::Observe;
+        } else {
+            self.kernel_changed = true;
+        }
+    }
+
+    fn on_tick(&mut self) {
+        if self.wake.is_some_and(|at| at <= self.now) {
+            self.wake = None;
+            if self.stage == Stage::Idle {
+                self.stage = Stage::Observe;
+            }
+        }
+    }
+
+    fn on_clean_up(&mut self) {
+        self.goal = Goal::CleanUp;
+        self.stale = true;
+        self.expect_equal = false;
+        self.rounds = 0;
+        self.failures.clear();
+        self.queue.clear();
+        self.stage = Stage::Observe;
     }
 }

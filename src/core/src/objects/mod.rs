@@ -10,6 +10,7 @@ mod xtables;
 pub use flow::{Flow, FlowFilter, FlowKey, FlowTuple, Layer4};
 pub use ipset::{IpSet, SetElement, SetKind, SetName, SetSpec};
 pub use routing::{Route, RoutingRule, RuleAction};
+pub(crate) use state::pairs;
 pub use state::{KernelState, ObservationScope, SysctlState};
 pub use sysctl::SysctlKey;
 pub use xtables::{

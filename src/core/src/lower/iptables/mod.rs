@@ -1,0 +1,53 @@
+//! iptables: per packet a constant number of rules in mangle and filter, and in nat, which
+//! only the first packet of a connection sees, one chain per external address, Mapping and port.
+
+mod filter;
+mod mangle;
+mod nat;
+mod rules;
+
+pub use mangle::mark_chain_uplinks;
+
+use std::collections::BTreeMap;
+
+use crate::dataplane::Dataplane;
+use crate::objects::{
+    BuiltinHook, ChainName, XtMatch, XtRule, XtTable, XtTableId, XtTableState, XtTarget,
+};
+
+/// All tables of all families.
+pub(super) fn tables(dataplane: &Dataplane) -> BTreeMap<XtTableId, XtTableState> {
+    let mut tables = BTreeMap::new();
+    for family in dataplane.families.iter().copied() {
+        for (table, state) in [
+            (XtTable::Mangle, mangle::table(dataplane, family)),
+            (XtTable::Filter, filter::table(dataplane)),
+            (XtTable::Nat, nat::table(dataplane, family)),
+        ] {
+            tables.insert(XtTableId { family, table }, state);
+        }
+    }
+    tables
+}
+
+/// A table under construction.
+#[derive(Default)]
+struct TableBuilder(XtTableState);
+
+impl TableBuilder {
+    /// Adds a chain.
+    fn chain(&mut self, name: ChainName, rules: Vec<XtRule>) {
+        let previous = self.0.chains.insert(name, rules);
+        assert!(previous.is_none(), "a chain is lowered once");
+    }
+
+    /// Adds a chain that a built-in chain jumps to.
+    fn hooked_chain(&mut self, hooks: &[BuiltinHook], name: ChainName, rules: Vec<XtRule>) {
+        for hook in hooks {
+            let jump = XtRule::new(XtTarget::Jump(name.clone()))
+                .with(XtMatch::Comment("SmartNat".into()));
+            self.0.jumps.insert(*hook, vec![jump]);
+        }
+        self.chain(name, rules);
+    }
+}

@@ -1,0 +1,47 @@
+//! From the dataplane to typed kernel objects.
+
+mod iptables;
+mod routing;
+mod sets;
+
+pub use iptables::mark_chain_uplinks;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::dataplane::Dataplane;
+use crate::objects::{
+    IpSet, Route, RoutingRule, SetName, SysctlKey, XtTableId, XtTableState, pairs,
+};
+
+/// The kernel objects that carry a dataplane.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct DesiredObjects {
+    /// iptables chains and jumps.
+    #[serde(with = "pairs")]
+    pub xtables: BTreeMap<XtTableId, XtTableState>,
+    /// Sets; those with a timeout are desired without elements.
+    pub sets: BTreeMap<SetName, IpSet>,
+    /// Policy rules.
+    pub rules: BTreeSet<RoutingRule>,
+    /// Routes of our tables.
+    pub routes: BTreeSet<Route>,
+    /// Sysctls.
+    #[serde(with = "pairs")]
+    pub sysctls: BTreeMap<SysctlKey, String>,
+}
+
+/// Lowers a dataplane to iptables, ipset, rules and routes. Without uplinks there is nothing.
+pub fn lower(dataplane: &Dataplane) -> DesiredObjects {
+    if dataplane.uplinks.is_empty() {
+        return DesiredObjects::default();
+    }
+    DesiredObjects {
+        xtables: iptables::tables(dataplane),
+        sets: sets::sets(dataplane),
+        rules: routing::rules(dataplane),
+        routes: routing::routes(dataplane),
+        sysctls: dataplane.sysctls.clone(),
+    }
+}

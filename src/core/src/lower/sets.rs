@@ -1,0 +1,101 @@
+//! ipsets: where only membership matters.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::IpNet;
+
+use crate::dataplane::Dataplane;
+use crate::model::Family;
+use crate::names;
+use crate::objects::{IpSet, SetElement, SetKind, SetName, SetSpec};
+
+/// Largest set of sources, pods or clients; a cluster has at most 150,000 pods.
+const MAX_ELEMENTS: u32 = 1 << 18;
+/// Ended connections held back at a time; each takes about 100 bytes of kernel memory.
+const MAX_QUARANTINED: u32 = 1 << 16;
+/// A peer gives up on a silent connection well before (RFC 9293, R2: at least 100 s).
+const QUARANTINE_SECONDS: u32 = 600;
+
+pub(super) fn sets(dataplane: &Dataplane) -> BTreeMap<SetName, IpSet> {
+    let mut sets = BTreeMap::new();
+    for family in dataplane.families.iter().copied() {
+        let external = dataplane.external_addresses(family).into_iter().map(SetElement::Ip);
+        sets.insert(names::external_set(family), set(SetKind::HashIp, family, external.collect()));
+        sets.insert(
+            names::quarantine_set(family),
+            IpSet {
+                spec: SetSpec {
+                    kind: SetKind::HashIpPortIp,
+                    family,
+                    timeout: Some(QUARANTINE_SECONDS),
+                    max_elements: MAX_QUARANTINED,
+                },
+                elements: BTreeSet::new(),
+            },
+        );
+        sources(dataplane, family, &mut sets);
+        affinity(dataplane, family, &mut sets);
+    }
+    for (address, plane) in &dataplane.egress {
+        let pods = plane.pods.iter().copied().map(SetElement::Ip).collect();
+        sets.insert(names::egress_set(*address), set(SetKind::HashIp, Family::of(address), pods));
+    }
+    sets
+}
+
+fn set(kind: SetKind, family: Family, elements: BTreeSet<SetElement>) -> IpSet {
+    let spec = SetSpec { kind, family, timeout: None, max_elements: MAX_ELEMENTS };
+    IpSet { spec, elements }
+}
+
+fn sources(dataplane: &Dataplane, family: Family, sets: &mut BTreeMap<SetName, IpSet>) {
+    for mapping in dataplane.mappings.values() {
+        let held = mapping.addresses.iter().any(|a| Family::of(a) == family);
+        let networks = mapping.sources.of(family);
+        if held && !networks.is_empty() && !mapping.sources.is_everyone(family) {
+            let elements = networks.iter().flat_map(|net| net_elements(*net)).collect();
+            sets.insert(
+                names::source_set(family, networks),
+                set(SetKind::HashNet, family, elements),
+            );
+        }
+    }
+}
+
+/// `hash:net` refuses prefix length 0: two halves say the same.
+fn net_elements(net: IpNet) -> Vec<SetElement> {
+    if net.prefix_len() > 0 {
+        return vec![SetElement::Net(net)];
+    }
+    let halves: [IpAddr; 2] = match net {
+        IpNet::V4(_) => [Ipv4Addr::UNSPECIFIED.into(), Ipv4Addr::new(128, 0, 0, 0).into()],
+        IpNet::V6(_) => {
+            [Ipv6Addr::UNSPECIFIED.into(), Ipv6Addr::new(0x8000, 0, 0, 0, 0, 0, 0, 0).into()]
+        }
+    };
+    halves.into_iter().map(|half| SetElement::Net(IpNet::new_assert(half, 1))).collect()
+}
+
+fn affinity(dataplane: &Dataplane, family: Family, sets: &mut BTreeMap<SetName, IpSet>) {
+    for (key, mapping) in &dataplane.mappings {
+        for port in &mapping.ports {
+            let (Some(seconds), Some(endpoints)) =
+                (port.affinity_seconds, port.endpoints.get(&family))
+            else {
+                continue;
+            };
+            for endpoint in &endpoints.active {
+                let spec = SetSpec {
+                    kind: SetKind::HashIp,
+                    family,
+                    timeout: Some(seconds),
+                    max_elements: MAX_ELEMENTS,
+                };
+                let name =
+                    names::affinity_set(key, port.protocol, port.ports, endpoint, seconds);
+                sets.insert(name, IpSet { spec, elements: BTreeSet::new() });
+            }
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! Names of kernel objects: a prefix that tells what it is, a digest that keeps it short.
+
+use std::net::IpAddr;
+
+use data_encoding::BASE32_NOPAD;
+use sha2::{Digest, Sha256};
+
+use crate::model::{Family, ObjectKey, PortRange, Protocol, ServiceEndpoint};
+use crate::objects::{CHAIN_PREFIX, ChainName, SET_PREFIX, SetName};
+
+/// 80 bits: with 100,000 objects a collision has a chance below 10^-14.
+const DIGEST_CHARS: usize = 16;
+
+fn digest(parts: &[&str]) -> String {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update((part.len() as u64).to_le_bytes());
+        hash.update(part.as_bytes());
+    }
+    let mut text = BASE32_NOPAD.encode(&hash.finalize());
+    text.truncate(DIGEST_CHARS);
+    text
+}
+
+fn chain(kind: &str, parts: &[&str]) -> ChainName {
+    let name = format!("{CHAIN_PREFIX}{kind}-{}", digest(parts));
+    assert!(name.len() <= ChainName::MAX_LEN, "chain name {name} is too long");
+    ChainName(name)
+}
+
+fn set(kind: char, family: Family, parts: &[&str]) -> SetName {
+    let family = if family == Family::V4 { '4' } else { '6' };
+    let name = if parts.is_empty() {
+        format!("{SET_PREFIX}{kind}{family}")
+    } else {
+        format!("{SET_PREFIX}{kind}{family}-{}", digest(parts))
+    };
+    assert!(name.len() <= SetName::MAX_LEN, "set name {name} is too long");
+    SetName(name)
+}
+
+/// A chain that exists once.
+pub fn fixed_chain(name: &str) -> ChainName {
+    let name = format!("{CHAIN_PREFIX}{name}");
+    assert!(name.len() <= ChainName::MAX_LEN, "chain name {name} is too long");
+    ChainName(name)
+}
+
+/// nat: what is exposed on one external address.
+pub fn address_chain(address: IpAddr) -> ChainName {
+    chain("A", &[&address.to_string()])
+}
+
+/// nat: one Mapping.
+pub fn mapping_chain(key: &ObjectKey) -> ChainName {
+    chain("M", &[&key.namespace, &key.name])
+}
+
+/// nat: one port of a Mapping.
+pub fn port_chain(key: &ObjectKey, protocol: Protocol, ports: PortRange) -> ChainName {
+    chain("P", &[&key.namespace, &key.name, protocol.name(), &ports.to_string()])
+}
+
+/// nat: one endpoint of a port with session affinity.
+pub fn endpoint_chain(
+    key: &ObjectKey,
+    protocol: Protocol,
+    ports: PortRange,
+    endpoint: &ServiceEndpoint,
+) -> ChainName {
+    let endpoint = endpoint.to_string();
+    chain("E", &[&key.namespace, &key.name, protocol.name(), &ports.to_string(), &endpoint])
+}
+
+/// Clients that session affinity holds to an endpoint.
+pub fn affinity_set(
+    key: &ObjectKey,
+    protocol: Protocol,
+    ports: PortRange,
+    endpoint: &ServiceEndpoint,
+    seconds: u32,
+) -> SetName {
+    set(
+        'f',
+        Family::of(&endpoint.address),
+        &[
+            &key.namespace,
+            &key.name,
+            protocol.name(),
+            &ports.to_string(),
+            &endpoint.to_string(),
+            &seconds.to_string(),
+        ],
+    )
+}
+
+/// Allowed sources, named by their content so that equal lists are one set and a set never changes.
+pub fn source_set(family: Family, networks: &[ipnet::IpNet]) -> SetName {
+    let texts: Vec<String> = networks.iter().map(ToString::to_string).collect();
+    set('s', family, &texts.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+/// Pods that leave with an external address.
+pub fn egress_set(address: IpAddr) -> SetName {
+    set('e', Family::of(&address), &[&address.to_string()])
+}
+
+/// External addresses of this host.
+pub fn external_set(family: Family) -> SetName {
+    set('x', family, &[])
+}
+
+/// Ended connections whose packets must not escape untranslated (T10).
+pub fn quarantine_set(family: Family) -> SetName {
+    set('q', family, &[])
+}
