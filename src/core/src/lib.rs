@@ -21,3 +21,4 @@ pub mod ops;
 pub mod resolve;
 pub mod status;
 pub mod xtables_text;
+pub mod xtables_text;
