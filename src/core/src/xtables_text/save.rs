@@ -106,7 +106,7 @@ pub fn parse_save(family: Family, text: &str) -> Result<SavedTables, ParseError>
     }
 }
 
-/// The table of a comment "Table `NAME' is incompatible, use 'nft' tool."
+/// The table that a comment says to be incompatible with what the nft flavour can read.
 fn unreadable_table(line: &str) -> Option<String> {
     let (name, rest) = line.strip_prefix("# Table `")?.split_once('\'')?;
     rest.starts_with(" is incompatible").then(|| name.to_owned())

@@ -17,8 +17,8 @@ fn parse(family: Family, text: &str) -> Option<XtRule> {
     parse_rule(family, text, |name| name == CHAIN)
 }
 
-fn net(text: &str) -> Option<IpNet> {
-    Some(text.parse().expect("a network"))
+fn net(text: &str) -> IpNet {
+    text.parse().expect("a network")
 }
 
 fn address(text: &str) -> IpAddr {
@@ -29,8 +29,8 @@ fn ports(first: u16, last: u16) -> PortRange {
     PortRange::new(first, last).expect("a range")
 }
 
-fn interface(name: &str, negated: bool) -> Option<InterfaceMatch> {
-    Some(InterfaceMatch { name: name.to_owned(), negated })
+fn interface(name: &str, negated: bool) -> InterfaceMatch {
+    InterfaceMatch { name: name.to_owned(), negated }
 }
 
 fn of(protocol: Protocol, matches: Vec<XtMatch>, target: XtTarget) -> XtRule {
@@ -53,18 +53,15 @@ fn dnat(host: &str, ports: PortMapping) -> XtTarget {
 
 /// Rules that both families share, with the text that both flavours print.
 fn common_rules() -> Vec<(XtRule, &'static str)> {
-    use SetDirection::{Destination, Source};
+    use SetDirection::Source;
     let accept = || XtRule::new(XtTarget::Accept);
-    let states = ConnectionStates { related: true, established: true, ..Default::default() };
-    let other_states =
-        ConnectionStates { invalid: true, new: true, untracked: true, ..Default::default() };
     vec![
         (accept(), "-j ACCEPT"),
         (XtRule::new(XtTarget::Jump(ChainName(CHAIN.to_owned()))), "-j SMARTNAT-B"),
         (
             XtRule {
-                in_interface: interface("eth0", true),
-                out_interface: interface("eth1.5", false),
+                in_interface: Some(interface("eth0", true)),
+                out_interface: Some(interface("eth1.5", false)),
                 ..XtRule::new(XtTarget::Drop)
             },
             "! -i eth0 -o eth1.5 -j DROP",
@@ -118,6 +115,17 @@ fn common_rules() -> Vec<(XtRule, &'static str)> {
             of(Protocol::Tcp, vec![XtMatch::TcpSyn { negated: false }], XtTarget::Accept),
             "-p tcp -m tcp --tcp-flags FIN,SYN,RST,ACK SYN -j ACCEPT",
         ),
+    ]
+}
+
+/// Rules of both families that look at connections, marks and sets.
+fn state_rules() -> Vec<(XtRule, &'static str)> {
+    use SetDirection::{Destination, Source};
+    let accept = || XtRule::new(XtTarget::Accept);
+    let states = ConnectionStates { related: true, established: true, ..Default::default() };
+    let other_states =
+        ConnectionStates { invalid: true, new: true, untracked: true, ..Default::default() };
+    vec![
         (
             accept()
                 .with(XtMatch::State { states, negated: false })
@@ -180,8 +188,8 @@ fn ipv4_rules() -> Vec<(XtRule, &'static str)> {
     vec![
         (
             XtRule {
-                source: net("10.0.0.1/32"),
-                destination: net("10.0.1.0/24"),
+                source: Some(net("10.0.0.1/32")),
+                destination: Some(net("10.0.1.0/24")),
                 ..of(Protocol::Tcp, http(), dnat("10.1.0.7", PortMapping::To(8080)))
             },
             "-s 10.0.0.1/32 -d 10.0.1.0/24 -p tcp -m tcp --dport 80:90 -j DNAT \
@@ -212,8 +220,8 @@ fn ipv6_rules() -> Vec<(XtRule, &'static str)> {
     vec![
         (
             XtRule {
-                source: net("2001:db8::1/128"),
-                destination: net("::ffff:1.2.3.4/128"),
+                source: Some(net("2001:db8::1/128")),
+                destination: Some(net("::ffff:1.2.3.4/128")),
                 ..of(Protocol::Tcp, http(), dnat("fd00::1", PortMapping::To(8080)))
             },
             "-s 2001:db8::1/128 -d ::ffff:1.2.3.4/128 -p tcp -m tcp --dport 80:90 -j DNAT \
@@ -240,7 +248,8 @@ fn ipv6_rules() -> Vec<(XtRule, &'static str)> {
 fn typed_rules_and_their_text_tell_the_same() {
     let mut cases: Vec<(Family, XtRule, &str)> = Vec::new();
     for family in Family::ALL {
-        cases.extend(common_rules().into_iter().map(|(rule, text)| (family, rule, text)));
+        let common = common_rules().into_iter().chain(state_rules());
+        cases.extend(common.map(|(rule, text)| (family, rule, text)));
     }
     cases.extend(ipv4_rules().into_iter().map(|(rule, text)| (Family::V4, rule, text)));
     cases.extend(ipv6_rules().into_iter().map(|(rule, text)| (Family::V6, rule, text)));
@@ -324,7 +333,7 @@ fn what_no_rule_of_ours_says_does_not_parse() {
 #[test]
 fn text_from_outside_cannot_add_a_line_or_an_argument() {
     let rule = XtRule {
-        in_interface: interface("a\nCOMMIT", false),
+        in_interface: Some(interface("a\nCOMMIT", false)),
         ..XtRule::new(XtTarget::Drop).with(comment("x\" -j ACCEPT\n-A Y \\"))
     };
     let text = render_rule(Family::V4, &rule);
