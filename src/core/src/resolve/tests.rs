@@ -1,19 +1,20 @@
 //! T5, T6, T8, T9: which endpoints stand behind a port.
 
-use std::net::IpAddr;
-
 use super::*;
 use crate::admit::AllowedSources;
 use crate::model::{
     ClusterState, EndpointSlice, ObjectKey, PortRange, Protocol, SliceEndpoint, SlicePort,
 };
 
-const READY: [bool; 3] = [true, true, false];
-const DRAINING: [bool; 3] = [false, true, true];
-const NOT_READY: [bool; 3] = [false, false, false];
-const GONE: [bool; 3] = [false, false, true];
+/// Ready, serving, terminating.
+type Conditions = [bool; 3];
+
+const READY: Conditions = [true, true, false];
+const DRAINING: Conditions = [false, true, true];
+const NOT_READY: Conditions = [false, false, false];
+const GONE: Conditions = [false, false, true];
 /// A controller other than Kubernetes' own may say so.
-const SERVING: [bool; 3] = [false, true, false];
+const SERVING: Conditions = [false, true, false];
 
 fn key(name: &str) -> ObjectKey {
     ObjectKey::new("default", name)
@@ -38,7 +39,7 @@ fn slice_port(name: &str, protocol: Protocol, port: impl Into<Option<u16>>) -> S
     SlicePort { name: name.into(), protocol, port: port.into() }
 }
 
-fn endpoint(address: &str, [ready, serving, terminating]: [bool; 3]) -> SliceEndpoint {
+fn endpoint(address: &str, [ready, serving, terminating]: Conditions) -> SliceEndpoint {
     SliceEndpoint { addresses: vec![address.parse().unwrap()], ready, serving, terminating }
 }
 
@@ -269,7 +270,7 @@ fn a_port_waits_when_no_family_of_the_mapping_is_served() {
 fn conditions_decide_on_new_and_old_connections() {
     use Keeps::{All, TcpOnly};
     let all = [READY, DRAINING, NOT_READY, GONE, SERVING];
-    let cases: [(&[[bool; 3]], &[usize], &[Keeps]); 9] = [
+    let cases: [(&[Conditions], &[usize], &[Keeps]); 9] = [
         (&[READY], &[0], &[All]),
         (&[READY, READY], &[0, 1], &[All, All]),
         (&[READY, DRAINING], &[0], &[All, All]),
@@ -281,7 +282,7 @@ fn conditions_decide_on_new_and_old_connections() {
         (&[], &[], &[]),
     ];
     for (conditions, expected_active, keeps) in cases {
-        for prefix in ["10.1.0.", "fd00::"] {
+        for (family, prefix) in [(Family::V4, "10.1.0."), (Family::V6, "fd00::")] {
             let endpoints: Vec<_> = conditions
                 .iter()
                 .enumerate()
@@ -296,14 +297,9 @@ fn conditions_decide_on_new_and_old_connections() {
                 listed: keeps.iter().enumerate().map(|(i, k)| (at(&i), *k)).collect(),
             };
             let resolved = resolve_in(&web(endpoints), &tcp_80());
-            let family = Family::of(&prefix_address(prefix));
             assert_eq!(*resolved.families.of(family), expected, "{conditions:?}");
         }
     }
-}
-
-fn prefix_address(prefix: &str) -> IpAddr {
-    format!("{prefix}1").parse().unwrap()
 }
 
 /// T9: a ready endpoint of one family does not stop a draining one of the other.

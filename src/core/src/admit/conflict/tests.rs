@@ -145,8 +145,8 @@ fn every_contested_endpoint_is_named_with_its_owner() {
 /// 10,000 losers that each meet 10,000 owners: the work and the report stay bounded.
 #[test]
 fn ten_thousand_mappings_are_settled_with_bounded_reports() {
-    let mut valid: Vec<_> = (1..=10_000)
-        .map(|i| mapping(&format!("a/{i}"), Some(i), ONE, &[(Protocol::Tcp, i as u16, i as u16)]))
+    let mut valid: Vec<_> = (1..=10_000u16)
+        .map(|i| mapping(&format!("a/{i}"), Some(i.into()), ONE, &[(Protocol::Tcp, i, i)]))
         .collect();
     valid.extend(
         (1..=10_000).map(|i| mapping(&format!("b/{i}"), None, ONE, &[(Protocol::Tcp, 1, 65_535)])),
