@@ -1,1 +1,10 @@
+//! The simulated kernel of `SmartNat`: the same typed operations as the Linux kernel takes,
+//! executed over objects in memory, with the kernel's own rules and with injected failures.
+
+mod driver;
+pub mod kernel;
+pub mod scenario;
 pub mod topology;
+
+pub use driver::Driver;
+pub use kernel::SimKernel;

@@ -1,0 +1,122 @@
+//! What is not ours: held apart from observations, to be left alone (T14, P11).
+
+use std::collections::BTreeMap;
+
+use smartnat_core::objects::{BuiltinHook, ChainName, ROUTE_PROTOCOL, SetName, XtRule, XtTableId};
+use smartnat_core::ops::{Domain, NetworkOp};
+
+use super::ipset::{Set, Sets};
+use super::log::describe;
+use super::routing::{HeldRoute, HeldRule};
+use super::xtables::{Policy, is_ours, jumps_to_ours};
+use super::{SimKernel, xtables};
+
+/// Somebody else's chain, or what somebody else has in a built-in one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ForeignChain {
+    /// Policy, if it is a built-in chain.
+    pub policy: Option<Policy>,
+    /// Rules in order, without ours.
+    pub rules: Vec<XtRule>,
+}
+
+/// Everything that is not ours. Two equal snapshots: nothing of it has changed in between.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ForeignObjects {
+    /// Chains by table and name; a built-in chain that we created is there once others use it.
+    pub chains: BTreeMap<(XtTableId, String), ForeignChain>,
+    /// Sets.
+    pub sets: BTreeMap<SetName, Set>,
+    /// Rules in the order of lookup.
+    pub rules: Vec<HeldRule>,
+    /// Routes.
+    pub routes: Vec<HeldRoute>,
+}
+
+/// What is not ours.
+impl SimKernel {
+    /// A snapshot of everything that is not ours.
+    pub fn foreign(&self) -> ForeignObjects {
+        let mut chains = BTreeMap::new();
+        for table in self.xtables.tables() {
+            for (name, rules) in table.chains().filter(|(name, _)| !is_ours(name)) {
+                let chain = ForeignChain { policy: None, rules: rules.to_vec() };
+                chains.insert((table.id(), name.0.clone()), chain);
+            }
+            for (hook, builtin) in table.builtins() {
+                let rules: Vec<_> =
+                    builtin.rules.iter().filter(|r| !jumps_to_ours(r)).cloned().collect();
+                let ours = table.created_builtins().contains(&hook);
+                if !ours || !rules.is_empty() || builtin.policy != Policy::Accept {
+                    let chain = ForeignChain { policy: Some(builtin.policy), rules };
+                    chains.insert((table.id(), hook.name().into()), chain);
+                }
+            }
+        }
+        ForeignObjects {
+            chains,
+            sets: self
+                .sets
+                .iter()
+                .filter(|(name, _)| !Sets::is_ours(name))
+                .map(|(name, set)| (name.clone(), set.clone()))
+                .collect(),
+            rules: self
+                .routing
+                .all_rules()
+                .iter()
+                .filter(|r| r.protocol != ROUTE_PROTOCOL)
+                .cloned()
+                .collect(),
+            routes: self
+                .routing
+                .routes()
+                .iter()
+                .filter(|r| r.protocol != ROUTE_PROTOCOL)
+                .cloned()
+                .collect(),
+        }
+    }
+
+    /// Notes an operation of ours that means something that is not ours.
+    pub(super) fn note_trespass(&mut self, domain: Domain, op: &NetworkOp) {
+        let foreign = match op {
+            NetworkOp::PutChain { chain, .. } | NetworkOp::DeleteChain { chain } => !is_ours(chain),
+            NetworkOp::InsertJump { rule, .. } | NetworkOp::DeleteJump { rule, .. } => {
+                !jumps_to_ours(rule)
+            }
+            NetworkOp::DeleteEmptyBuiltin { hook } => self.is_foreign_builtin(domain, *hook),
+            NetworkOp::CreateSet { name, .. } | NetworkOp::DestroySet { name } => {
+                !Sets::is_ours(name)
+            }
+            NetworkOp::AddElement { set, .. } | NetworkOp::DeleteElement { set, .. } => {
+                !Sets::is_ours(set)
+            }
+            NetworkOp::PutRoute(route) => self.routing.displaced_by(route).is_some(),
+            _ => false,
+        };
+        if foreign {
+            self.log.trespass(describe(domain, op));
+        }
+    }
+
+    /// Whether a built-in chain exists that did not come into being by us.
+    fn is_foreign_builtin(&self, domain: Domain, hook: BuiltinHook) -> bool {
+        let Domain::Xtables(id) = domain else { return false };
+        self.xtables.table(id).is_some_and(|table| {
+            self.xtables.flavour() == xtables::XtFlavour::Nft
+                && table.builtin(hook).is_some()
+                && !table.created_builtins().contains(&hook)
+        })
+    }
+}
+
+/// The name of a chain, built-in or not, as others use it.
+pub(super) fn hook_of(chain: &str) -> Option<BuiltinHook> {
+    BuiltinHook::ALL.into_iter().find(|hook| hook.name() == chain)
+}
+
+/// A user-defined chain's name.
+pub(super) fn user_chain(chain: &str) -> ChainName {
+    ChainName(chain.into())
+}

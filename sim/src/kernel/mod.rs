@@ -1,0 +1,236 @@
+//! A kernel in memory. It refuses what a kernel refuses, and what it does not understand
+//! it refuses too: it never assumes.
+//!
+//! One module per domain holds the objects and the kernel's rules for them; [`SimKernel`]
+//! ties them together, injects faults and keeps a log of what it was asked to do.
+
+mod conntrack;
+mod error;
+mod faults;
+mod foreign;
+mod ipset;
+mod links;
+mod log;
+mod routing;
+mod sysctl;
+mod world;
+mod xtables;
+
+pub use conntrack::Conntrack;
+pub use faults::{Fault, OpKind, OpMatcher};
+pub use foreign::{ForeignChain, ForeignObjects};
+pub use ipset::{Set, Sets};
+pub use links::{Links, SimLink};
+pub use log::TransactionRecord;
+pub use routing::{HeldRoute, HeldRule, RULE_TABLES, Routing, RuleBody};
+pub use sysctl::Sysctls;
+pub use xtables::{BuiltinRules, Policy, XtFlavour, XtTableRules, Xtables};
+
+use smartnat_core::model::Timestamp;
+use smartnat_core::objects::{Flow, FlowFilter, KernelState, ObservationScope};
+use smartnat_core::ops::{Domain, Kernel, NetworkOp, OpError, OpErrorClass, Transaction};
+
+use faults::Faults;
+use log::Log;
+pub(crate) use log::describe;
+
+/// Simulated time starts here: late enough that a subtraction never meets zero.
+const START: Timestamp = Timestamp(1_000_000_000);
+
+/// A kernel in memory. Equal kernels hold equal objects, faults, logs and time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SimKernel {
+    now: Timestamp,
+    xtables: Xtables,
+    sets: Sets,
+    links: Links,
+    routing: Routing,
+    sysctls: Sysctls,
+    conntrack: Conntrack,
+    faults: Faults,
+    log: Log,
+}
+
+impl SimKernel {
+    /// A kernel of one network namespace as it begins: a loopback link, the three
+    /// rules of policy routing per family, no netfilter objects, both families.
+    pub fn new(flavour: XtFlavour) -> Self {
+        Self {
+            now: START,
+            xtables: Xtables::new(flavour),
+            sets: Sets::default(),
+            links: Links::new(),
+            routing: Routing::new(),
+            sysctls: Sysctls::default(),
+            conntrack: Conntrack::default(),
+            faults: Faults::default(),
+            log: Log::default(),
+        }
+    }
+
+    /// Virtual time.
+    pub fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    /// Moves virtual time on; elements of sets expire.
+    pub fn advance(&mut self, millis: u64) {
+        self.now = self.now.plus_millis(millis);
+        self.sets.expire(self.now);
+    }
+
+    /// iptables as traversed by packets: ours and others' in true order.
+    pub fn xtables(&self) -> &Xtables {
+        &self.xtables
+    }
+
+    /// ipset, with the elements that were added at run time.
+    pub fn sets(&self) -> &Sets {
+        &self.sets
+    }
+
+    /// Rules and routes in the order of lookup.
+    pub fn routing(&self) -> &Routing {
+        &self.routing
+    }
+
+    /// Links and addresses.
+    pub fn links(&self) -> &Links {
+        &self.links
+    }
+
+    /// Sysctls and the values recorded before the first change.
+    pub fn sysctls(&self) -> &Sysctls {
+        &self.sysctls
+    }
+
+    /// Conntrack entries.
+    pub fn conntrack(&self) -> &Conntrack {
+        &self.conntrack
+    }
+
+    /// One operation that is not part of an atomic transaction.
+    fn apply_single(&mut self, domain: Domain, op: &NetworkOp) -> Result<(), OpError> {
+        match (domain, op) {
+            (Domain::Sets, NetworkOp::CreateSet { name, spec }) => self.sets.create(name, spec),
+            (Domain::Sets, NetworkOp::AddElement { set, element }) => {
+                self.sets.add(set, *element, self.now)
+            }
+            (Domain::Sets, NetworkOp::DeleteElement { set, element }) => {
+                self.sets.delete(set, element)
+            }
+            (Domain::Sets, NetworkOp::DestroySet { name }) => {
+                self.sets.destroy(name, self.xtables.refers_to_set(name))
+            }
+            (Domain::Routing, NetworkOp::AddRule(rule)) => self.routing.add_rule(&self.links, rule),
+            (Domain::Routing, NetworkOp::DeleteRule(rule)) => self.routing.delete_rule(rule),
+            (Domain::Routing, NetworkOp::PutRoute(route)) => {
+                self.routing.put_route(&self.links, route)
+            }
+            (Domain::Routing, NetworkOp::DeleteRoute(route)) => {
+                self.routing.delete_route(&self.links, route)
+            }
+            (Domain::Sysctls, NetworkOp::SetSysctl { key, value }) => {
+                self.sysctls.record(&self.links, key)?;
+                self.write_sysctl(key, value)
+            }
+            (Domain::Sysctls, NetworkOp::ForgetSysctl { key, value }) => {
+                if let Some(value) = value {
+                    self.write_sysctl(key, value)?;
+                }
+                self.sysctls.forget(key);
+                Ok(())
+            }
+            (Domain::Flows, NetworkOp::DeleteFlow(key)) => {
+                self.conntrack.delete(key);
+                Ok(())
+            }
+            _ => Err(OpError::new(
+                OpErrorClass::Invalid,
+                describe(domain, op),
+                format_args!("is no operation of {domain:?}"),
+            )),
+        }
+    }
+
+    /// The operations in order, by the rules of their domain. Calls `before` ahead of each.
+    fn execute(
+        &mut self,
+        transaction: &Transaction,
+        by: Actor,
+        mut before: impl FnMut(&mut Self, &NetworkOp) -> Result<(), OpError>,
+    ) -> (u64, Result<(), OpError>) {
+        if transaction.ops.is_empty() {
+            let error = OpError::new(OpErrorClass::Invalid, "transaction", "has no operation");
+            return (0, Err(error));
+        }
+        if let Domain::Xtables(id) = transaction.domain {
+            let mut staged = self.xtables.stage(id, by);
+            for op in &transaction.ops {
+                if let Err(error) =
+                    before(self, op).and_then(|()| staged.apply(op, &self.sets, &self.links))
+                {
+                    return (0, Err(error));
+                }
+            }
+            return match self.xtables.commit(staged) {
+                Ok(()) => (transaction.ops.len() as u64, Ok(())),
+                Err(error) => (0, Err(error)),
+            };
+        }
+        let (mut applied, mut first_error) = (0, None);
+        for op in &transaction.ops {
+            match before(self, op).and_then(|()| self.apply_single(transaction.domain, op)) {
+                Ok(()) => applied += 1,
+                Err(error) => {
+                    first_error.get_or_insert(error);
+                    if transaction.domain != Domain::Flows {
+                        break;
+                    }
+                }
+            }
+        }
+        (applied, first_error.map_or(Ok(()), Err))
+    }
+}
+
+/// On whose behalf objects are changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Actor {
+    /// The program under test: only what it can express.
+    Us,
+    /// Anybody else on the host.
+    Others,
+}
+
+impl Kernel for SimKernel {
+    fn observe(&mut self, scope: &ObservationScope) -> Result<KernelState, OpError> {
+        self.faults.check_read("kernel state")?;
+        Ok(KernelState {
+            xtables: self.xtables.observe(),
+            sets: self.sets.observe(),
+            rules: self.routing.observe_rules(scope),
+            routes: self.routing.observe_routes(scope),
+            sysctls: self.sysctls.observe(&self.links, scope),
+        })
+    }
+
+    fn apply(&mut self, transaction: &Transaction) -> Result<(), OpError> {
+        let domain = transaction.domain;
+        let (applied, outcome) = self.execute(transaction, Actor::Us, |kernel, op| {
+            kernel.faults.check_op(domain, op)?;
+            kernel.note_trespass(domain, op);
+            Ok(())
+        });
+        self.log.push(self.now, transaction, applied, &outcome);
+        outcome
+    }
+
+    fn flows(&mut self, filter: &FlowFilter) -> Result<Vec<Flow>, OpError> {
+        self.faults.check_read("conntrack entries")?;
+        Ok(self.conntrack.select(filter))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,120 @@
+//! Sysctls, and the record of their values before the first change.
+
+use std::collections::BTreeMap;
+
+use smartnat_core::model::Family;
+use smartnat_core::objects::{ObservationScope, SysctlKey, SysctlState};
+use smartnat_core::ops::OpError;
+
+use super::error::{invalid, not_found};
+use super::links::Links;
+
+/// Values that differ from the kernel's defaults, and what was recorded before we changed them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sysctls {
+    values: BTreeMap<SysctlKey, String>,
+    originals: BTreeMap<SysctlKey, String>,
+}
+
+impl Sysctls {
+    /// The value; `None` when the interface or family does not exist.
+    pub fn get(&self, links: &Links, key: &SysctlKey) -> Option<String> {
+        let exists = match (interface(key), family(key)) {
+            (_, family) if !links.families().contains(&family) => false,
+            (Some("all" | "default") | None, _) => true,
+            (Some(name), _) => links.get(name).is_some(),
+        };
+        let default = match key {
+            SysctlKey::AcceptRouterAdvertisements(_) => "1",
+            _ => "0",
+        };
+        exists.then(|| self.values.get(key).cloned().unwrap_or_else(|| default.into()))
+    }
+
+    /// Recorded values by key.
+    pub fn originals(&self) -> &BTreeMap<SysctlKey, String> {
+        &self.originals
+    }
+
+    /// Those of the scope that exist, and all recorded ones: their value is empty when the interface is gone.
+    pub(super) fn observe(
+        &self,
+        links: &Links,
+        scope: &ObservationScope,
+    ) -> BTreeMap<SysctlKey, SysctlState> {
+        scope
+            .sysctls
+            .iter()
+            .chain(self.originals.keys())
+            .filter_map(|key| {
+                let original = self.originals.get(key).cloned();
+                let value = match self.get(links, key) {
+                    None if original.is_some() => String::new(),
+                    value => value?,
+                };
+                Some((key.clone(), SysctlState { value, original }))
+            })
+            .collect()
+    }
+
+    /// Records the value of now unless one is recorded.
+    pub(super) fn record(&mut self, links: &Links, key: &SysctlKey) -> Result<(), OpError> {
+        let Some(value) = self.get(links, key) else { return missing(key) };
+        self.originals.entry(key.clone()).or_insert(value);
+        Ok(())
+    }
+
+    pub(super) fn forget(&mut self, key: &SysctlKey) {
+        self.originals.remove(key);
+    }
+
+    pub(super) fn write(
+        &mut self,
+        links: &Links,
+        key: &SysctlKey,
+        value: &str,
+    ) -> Result<(), OpError> {
+        if self.get(links, key).is_none() {
+            return missing(key);
+        }
+        // `echo 7 > arp_ignore` succeeds, `echo x` is an invalid argument.
+        let Ok(number) = value.trim().parse::<i32>() else {
+            return invalid(key, format_args!("{value:?} is no number"));
+        };
+        // proc_dou8vec_minmax.
+        if matches!(key, SysctlKey::MarkReflect(_)) && !(0..=255).contains(&number) {
+            return invalid(key, format_args!("{value:?} does not fit in 8 bits"));
+        }
+        self.values.insert(key.clone(), number.to_string());
+        Ok(())
+    }
+
+    /// A new interface of the name begins with the defaults; what was recorded lives in a file.
+    pub(super) fn link_removed(&mut self, name: &str) {
+        self.values.retain(|key, _| interface(key) != Some(name));
+    }
+}
+
+/// The interface that a key is about.
+fn interface(key: &SysctlKey) -> Option<&str> {
+    match key {
+        SysctlKey::Forwarding(_) | SysctlKey::MarkReflect(_) => None,
+        SysctlKey::ReversePathFilter(name)
+        | SysctlKey::SourceValidMark(name)
+        | SysctlKey::ArpIgnore(name)
+        | SysctlKey::ArpAnnounce(name)
+        | SysctlKey::AcceptRouterAdvertisements(name) => Some(name),
+    }
+}
+
+fn family(key: &SysctlKey) -> Family {
+    match key {
+        SysctlKey::Forwarding(family) | SysctlKey::MarkReflect(family) => *family,
+        SysctlKey::AcceptRouterAdvertisements(_) => Family::V6,
+        _ => Family::V4,
+    }
+}
+
+fn missing<T>(key: &SysctlKey) -> Result<T, OpError> {
+    not_found(key, "no such file or directory")
+}

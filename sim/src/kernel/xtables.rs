@@ -1,0 +1,430 @@
+//! iptables of both families: tables, chains, rules. Probed with iptables 1.8.9, both flavours.
+
+mod chain;
+mod hooks;
+mod rule;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use smartnat_core::model::Family;
+use smartnat_core::objects::{
+    BuiltinHook, CHAIN_PREFIX, ChainName, SetName, XtRule, XtTableId, XtTableState,
+};
+use smartnat_core::ops::{NetworkOp, OpError};
+
+use super::Actor;
+use super::error::{busy, invalid, not_found};
+use super::ipset::Sets;
+use super::links::Links;
+use super::log::{describe, table_chain_object};
+
+/// Which iptables programs carry the rules.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum XtFlavour {
+    /// `iptables-nft`: built-in chains come into being with their first rule.
+    #[default]
+    Nft,
+    /// `iptables-legacy`: built-in chains are always there.
+    Legacy,
+}
+
+/// Policy of a built-in chain.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Policy {
+    /// `ACCEPT`.
+    #[default]
+    Accept,
+    /// `DROP`.
+    Drop,
+}
+
+/// A built-in chain.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BuiltinRules {
+    /// What happens to packets that no rule decides about.
+    pub policy: Policy,
+    /// Rules of everybody in the order of traversal.
+    pub rules: Arc<Vec<XtRule>>,
+}
+
+/// One table of one family.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct XtTableRules {
+    id: XtTableId,
+    builtins: BTreeMap<BuiltinHook, BuiltinRules>,
+    chains: BTreeMap<ChainName, Arc<Vec<XtRule>>>,
+    created_builtins: BTreeSet<BuiltinHook>,
+    jumps: References<ChainName>,
+    sets: References<SetName>,
+}
+
+/// All tables.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Xtables {
+    flavour: XtFlavour,
+    tables: BTreeMap<XtTableId, XtTableRules>,
+}
+
+/// How often each object is referred to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct References<K>(BTreeMap<K, usize>);
+
+impl<K: Ord + Clone> References<K> {
+    fn new() -> Self {
+        Self(BTreeMap::new())
+    }
+
+    fn add(&mut self, key: &K) {
+        *self.0.entry(key.clone()).or_default() += 1;
+    }
+
+    fn remove(&mut self, key: &K) {
+        let count = self.0.get_mut(key).expect("every reference was counted");
+        *count -= 1;
+        if *count == 0 {
+            self.0.remove(key);
+        }
+    }
+
+    fn holds(&self, key: &K) -> bool {
+        self.0.contains_key(key)
+    }
+}
+
+/// A transaction in progress: nothing of it is in effect before the commit.
+pub(super) struct Staged {
+    table: XtTableRules,
+    flavour: XtFlavour,
+    by: Actor,
+}
+
+impl Xtables {
+    pub(super) fn new(flavour: XtFlavour) -> Self {
+        Self { flavour, tables: BTreeMap::new() }
+    }
+
+    /// Which programs carry the rules.
+    pub fn flavour(&self) -> XtFlavour {
+        self.flavour
+    }
+
+    /// One table; `None` while nobody has used it.
+    pub fn table(&self, id: XtTableId) -> Option<&XtTableRules> {
+        self.tables.get(&id)
+    }
+
+    /// All tables that somebody has used.
+    pub fn tables(&self) -> impl Iterator<Item = &XtTableRules> {
+        self.tables.values()
+    }
+
+    /// Whether any rule refers to the set.
+    pub(super) fn refers_to_set(&self, name: &SetName) -> bool {
+        self.tables.values().any(|t| t.sets.holds(name))
+    }
+
+    pub(super) fn observe(&self) -> BTreeMap<XtTableId, XtTableState> {
+        self.tables
+            .iter()
+            .map(|(id, table)| (*id, table.observe()))
+            .filter(|(_, state)| !state.is_empty() || !state.created_builtins.is_empty())
+            .collect()
+    }
+
+    /// Begins a transaction on one table.
+    pub(super) fn stage(&self, id: XtTableId, by: Actor) -> Staged {
+        let table =
+            self.tables.get(&id).cloned().unwrap_or_else(|| XtTableRules::new(id, self.flavour));
+        Staged { table, flavour: self.flavour, by }
+    }
+
+    /// Puts a transaction into effect if the resulting table is one that the kernel takes.
+    pub(super) fn commit(&mut self, staged: Staged) -> Result<(), OpError> {
+        hooks::check(&staged.table, self.flavour)?;
+        self.tables.insert(staged.table.id, staged.table);
+        Ok(())
+    }
+}
+
+impl XtTableRules {
+    fn new(id: XtTableId, flavour: XtFlavour) -> Self {
+        let builtins = match flavour {
+            XtFlavour::Nft => BTreeMap::new(),
+            XtFlavour::Legacy => {
+                id.table.hooks().iter().map(|h| (*h, BuiltinRules::default())).collect()
+            }
+        };
+        Self {
+            id,
+            builtins,
+            chains: BTreeMap::new(),
+            created_builtins: BTreeSet::new(),
+            jumps: References::new(),
+            sets: References::new(),
+        }
+    }
+
+    /// Family and table.
+    pub fn id(&self) -> XtTableId {
+        self.id
+    }
+
+    /// A built-in chain; `None` where it does not exist (nft flavour).
+    pub fn builtin(&self, hook: BuiltinHook) -> Option<&BuiltinRules> {
+        self.builtins.get(&hook)
+    }
+
+    /// All built-in chains that exist.
+    pub fn builtins(&self) -> impl Iterator<Item = (BuiltinHook, &BuiltinRules)> {
+        self.builtins.iter().map(|(hook, chain)| (*hook, chain))
+    }
+
+    /// Rules of a user-defined chain.
+    pub fn chain(&self, name: &ChainName) -> Option<&[XtRule]> {
+        self.chains.get(name).map(|rules| rules.as_slice())
+    }
+
+    /// All user-defined chains, ours and others'.
+    pub fn chains(&self) -> impl Iterator<Item = (&ChainName, &[XtRule])> {
+        self.chains.iter().map(|(name, rules)| (name, rules.as_slice()))
+    }
+
+    /// Built-in chains that came into being by an operation of ours.
+    pub fn created_builtins(&self) -> &BTreeSet<BuiltinHook> {
+        &self.created_builtins
+    }
+
+    fn observe(&self) -> XtTableState {
+        let jumps = |chain: &BuiltinRules| -> Vec<XtRule> {
+            chain.rules.iter().filter(|r| jumps_to_ours(r)).cloned().collect()
+        };
+        XtTableState {
+            chains: self
+                .chains
+                .iter()
+                .filter(|(name, _)| is_ours(name))
+                .map(|(name, rules)| (name.clone(), rules.to_vec()))
+                .collect(),
+            jumps: self
+                .builtins
+                .iter()
+                .map(|(hook, chain)| (*hook, jumps(chain)))
+                .filter(|(_, rules)| !rules.is_empty())
+                .collect(),
+            created_builtins: self.created_builtins.clone(),
+        }
+    }
+
+    fn count_in(&mut self, rule: &XtRule) {
+        rule.jump_target().into_iter().for_each(|chain| self.jumps.add(chain));
+        rule.sets().for_each(|set| self.sets.add(set));
+    }
+
+    fn count_out(&mut self, rule: &XtRule) {
+        rule.jump_target().into_iter().for_each(|chain| self.jumps.remove(chain));
+        rule.sets().for_each(|set| self.sets.remove(set));
+    }
+}
+
+/// Whether a chain is ours by its name.
+pub(super) fn is_ours(name: &ChainName) -> bool {
+    name.0.starts_with(CHAIN_PREFIX)
+}
+
+/// Whether a rule of a built-in chain is ours.
+pub(super) fn jumps_to_ours(rule: &XtRule) -> bool {
+    rule.jump_target().is_some_and(is_ours)
+}
+
+impl Staged {
+    /// One operation, on what those before it have left.
+    pub(super) fn apply(
+        &mut self,
+        op: &NetworkOp,
+        sets: &Sets,
+        links: &Links,
+    ) -> Result<(), OpError> {
+        if !links.families().contains(&self.table.id.family) {
+            return invalid(self.describe(op), "the kernel does not have this family");
+        }
+        match op {
+            NetworkOp::PutChain { chain, rules } => self.put_chain(chain, rules, sets),
+            NetworkOp::DeleteChain { chain } => self.delete_chain(chain),
+            NetworkOp::InsertJump { hook, rule } => self.insert(*hook, 0, rule, sets),
+            NetworkOp::DeleteJump { hook, rule } => self.delete_rule(*hook, rule),
+            NetworkOp::DeleteEmptyBuiltin { hook } => self.delete_empty_builtin(*hook),
+            _ => invalid(self.describe(op), "is no operation of iptables"),
+        }
+    }
+
+    /// A declaration flushes the chain; the rules follow, and may jump to this chain itself.
+    fn put_chain(
+        &mut self,
+        name: &ChainName,
+        rules: &[XtRule],
+        sets: &Sets,
+    ) -> Result<(), OpError> {
+        chain::check_name(self.table.id, name)?;
+        self.flush(name);
+        self.table.chains.entry(name.clone()).or_default();
+        let mut held = Vec::with_capacity(rules.len());
+        for wanted in rules {
+            held.push(self.accept(&name.0, wanted, sets)?);
+        }
+        for rule in &held {
+            self.table.count_in(rule);
+        }
+        self.table.chains.insert(name.clone(), Arc::new(held));
+        Ok(())
+    }
+
+    /// `-F` and `-X`: what jumps to the chain from elsewhere keeps it.
+    fn delete_chain(&mut self, name: &ChainName) -> Result<(), OpError> {
+        if !self.table.chains.contains_key(name) {
+            return not_found(self.object(&name.0), "no chain/target/match by that name");
+        }
+        self.flush(name);
+        if self.table.jumps.holds(name) {
+            return busy(self.object(&name.0), "device or resource busy");
+        }
+        self.table.chains.remove(name);
+        Ok(())
+    }
+
+    /// Inserts a rule before the one at `position` of a built-in chain, which comes into being if need be.
+    pub(super) fn insert(
+        &mut self,
+        hook: BuiltinHook,
+        position: usize,
+        wanted: &XtRule,
+        sets: &Sets,
+    ) -> Result<(), OpError> {
+        self.check_hook(hook)?;
+        let held = self.accept(hook.name(), wanted, sets)?;
+        self.table.count_in(&held);
+        if !self.table.builtins.contains_key(&hook) && self.by == Actor::Us {
+            self.table.created_builtins.insert(hook);
+        }
+        let rules = Arc::make_mut(&mut self.table.builtins.entry(hook).or_default().rules);
+        rules.insert(position.min(rules.len()), held);
+        Ok(())
+    }
+
+    /// Deletes the first equal rule of a built-in chain.
+    fn delete_rule(&mut self, hook: BuiltinHook, wanted: &XtRule) -> Result<(), OpError> {
+        self.check_hook(hook)?;
+        let wanted = rule::as_read_back(wanted);
+        // `-D` with a jump to a chain that does not exist fails on the chain, in the same class.
+        let found = self
+            .table
+            .builtins
+            .get(&hook)
+            .and_then(|chain| chain.rules.iter().position(|held| *held == wanted));
+        let (Some(at), Some(chain)) = (found, self.table.builtins.get_mut(&hook)) else {
+            return not_found(
+                self.object(hook.name()),
+                "bad rule (does a matching rule exist in that chain?)",
+            );
+        };
+        let gone = Arc::make_mut(&mut chain.rules).remove(at);
+        self.table.count_out(&gone);
+        Ok(())
+    }
+
+    /// Where it is not empty, or has a policy, others use it by now: it stays, and is no longer ours.
+    fn delete_empty_builtin(&mut self, hook: BuiltinHook) -> Result<(), OpError> {
+        self.check_hook(hook)?;
+        self.table.created_builtins.remove(&hook);
+        if self.flavour == XtFlavour::Nft
+            && self
+                .table
+                .builtins
+                .get(&hook)
+                .is_some_and(|c| c.rules.is_empty() && c.policy == Policy::Accept)
+        {
+            self.table.builtins.remove(&hook);
+        }
+        Ok(())
+    }
+
+    /// Empties a user-defined chain if it exists.
+    fn flush(&mut self, name: &ChainName) {
+        let Some(chain) = self.table.chains.get_mut(name) else { return };
+        let old = std::mem::take(chain);
+        for rule in old.iter() {
+            self.table.count_out(rule);
+        }
+    }
+
+    /// The rule as the kernel would hold it in the chain.
+    fn accept(&self, chain: &str, wanted: &XtRule, sets: &Sets) -> Result<XtRule, OpError> {
+        let place = rule::Place { table: self.table.id, chain, by: self.by };
+        rule::check(&place, wanted, sets)?;
+        if let Some(target) = wanted.jump_target()
+            && !self.table.chains.contains_key(target)
+        {
+            // Both flavours want the chain declared ahead of the rule.
+            let detail = format_args!("chain '{target}' does not exist");
+            return not_found(self.object(chain), detail);
+        }
+        Ok(rule::as_read_back(wanted))
+    }
+
+    fn check_hook(&self, hook: BuiltinHook) -> Result<(), OpError> {
+        if self.table.id.table.hooks().contains(&hook) {
+            return Ok(());
+        }
+        not_found(self.object(hook.name()), "no chain/target/match by that name")
+    }
+
+    fn object(&self, chain: &str) -> String {
+        table_chain_object(self.table.id, chain)
+    }
+
+    fn describe(&self, op: &NetworkOp) -> String {
+        describe(smartnat_core::ops::Domain::Xtables(self.table.id), op)
+    }
+
+    /// For what others do.
+    pub(super) fn set_policy(&mut self, hook: BuiltinHook, policy: Policy) -> Result<(), OpError> {
+        self.check_hook(hook)?;
+        self.table.builtins.entry(hook).or_default().policy = policy;
+        Ok(())
+    }
+
+    /// Removes the rules of a chain, built-in or not, that `gone` names; for what others do.
+    pub(super) fn drop_rules(&mut self, chain: &str, gone: impl Fn(&XtRule) -> bool) {
+        let hook = BuiltinHook::ALL.into_iter().find(|h| h.name() == chain);
+        let rules = match hook {
+            Some(hook) => self.table.builtins.get_mut(&hook).map(|c| &mut c.rules),
+            None => self.table.chains.get_mut(&ChainName(chain.into())),
+        };
+        let rules = rules.unwrap_or_else(|| panic!("there is no chain {chain}"));
+        let (out, kept): (Vec<_>, Vec<_>) = rules.iter().cloned().partition(gone);
+        *rules = Arc::new(kept);
+        for rule in &out {
+            self.table.count_out(rule);
+        }
+    }
+
+    /// The rules of a user-defined chain and one more; for what others do.
+    pub(super) fn append(
+        &mut self,
+        chain: &ChainName,
+        wanted: &XtRule,
+        sets: &Sets,
+    ) -> Result<(), OpError> {
+        let Some(rules) = self.table.chains.get(chain) else {
+            return not_found(self.object(&chain.0), "no chain/target/match by that name");
+        };
+        let mut rules = rules.to_vec();
+        rules.push(wanted.clone());
+        self.put_chain(chain, &rules, sets)
+    }
+}
+
+/// `iptables` or `ip6tables` takes addresses of its own family alone.
+fn of_family(family: Family, address: std::net::IpAddr) -> bool {
+    Family::of(&address) == family
+}
