@@ -75,9 +75,9 @@ pub(super) fn create(
     message.finish()
 }
 
-/// Destroys a set.
+/// Destroys a set; refused when there is none.
 pub(super) fn destroy(name: &SetName) -> Result<Message, NetlinkError> {
-    let mut message = begin(command::DESTROY, 0);
+    let mut message = begin(command::DESTROY, NLM_F_EXCL);
     message.string(attribute::SET_NAME, &name.0);
     message.finish()
 }
