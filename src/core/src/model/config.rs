@@ -43,6 +43,7 @@ pub struct UplinkGateway {
 /// Settings of this gateway.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[allow(clippy::struct_excessive_bools, reason = "independent settings")]
 pub struct GatewayConfig {
     /// Name of this instance, usually the node's.
     pub instance: String,

@@ -1,0 +1,49 @@
+# Two commands after a clone: `make demo` shows the main job on real packets, `make test` runs all tests.
+# Both install what they need: Debian's packages by apt-get, crates by cargo.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# Programs that run-time and tests need, and the package of each.
+PACKAGES := iptables ipset iproute2 nftables conntrack tcpdump iputils-ping gcc libc6-dev clang libclang-dev libipset-dev pkg-config
+SUDO := $(shell [ "$$(id -u)" = 0 ] || command -v sudo)
+
+.PHONY: help deps demo test lint fmt crd ci clean
+
+help: ## Show the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+deps: ## Install what building, running and testing need (Debian's packages)
+	@missing=(); for p in $(PACKAGES); do dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || missing+=($$p); done; \
+	if [ $${#missing[@]} -gt 0 ]; then \
+	  command -v apt-get >/dev/null || { echo "install by hand: $${missing[*]}" >&2; exit 1; }; \
+	  echo "installing $${missing[*]}"; \
+	  $(SUDO) apt-get update -qq && DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get install -y -qq --no-install-recommends "$${missing[@]}" >/dev/null; \
+	fi
+	@command -v cargo >/dev/null || { echo "cargo is missing: install the Rust toolchain named in Cargo.toml (rust-version)" >&2; exit 1; }
+
+demo: deps ## Real packets through a throw-away gateway, no cluster needed
+	cargo build --release --quiet
+	$(SUDO) target/release/smartnat demo
+
+test: deps ## All tests; those on real packets need root and say "skipped" without
+	cargo test --workspace --no-fail-fast
+
+lint: ## Format, clippy, documentation, dependency direction
+	cargo fmt --all -- --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
+	@! cargo tree -p smartnat-core -e normal --prefix none | grep -E '^(tokio|kube|k8s-openapi|rtnetlink|netlink-sys|rustix|libc|mio|socket2) ' \
+	  || { echo "smartnat-core must not depend on I/O" >&2; exit 1; }
+
+fmt: ## Format the code
+	cargo fmt --all
+
+crd: ## Write crds/ anew from the Rust types
+	cargo run --quiet -- crd > crds/smartnat.aureacentral.com_mappings.yaml
+
+ci: lint test demo ## What CI runs
+
+clean: ## Remove build output
+	cargo clean

@@ -1,0 +1,223 @@
+//! The real decisions on the real kernel in a lab's gateway, one step at a time: a step ends
+//! when the gateway is idle, so that a test needs no waiting and no guessing.
+
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use smartnat::lab::Lab;
+use smartnat_core::gateway::{Event, Gateway, Input, Output};
+use smartnat_core::model::{ClusterObject, GatewayConfig, HostState, IptablesFlavour, Timestamp};
+use smartnat_core::ops::{Kernel, Transaction};
+use smartnat_core::status::StatusReport;
+use smartnat_linux::{LinuxKernel, LinuxOptions, StateDir};
+use smartnat_sim::topology::Topology;
+use tempfile::TempDir;
+
+/// No step needs more inputs and outputs than this, however large.
+const MAX_STEPS: usize = 10_000;
+
+/// What a rig is built with.
+#[derive(Clone, Debug)]
+pub struct RigOptions {
+    /// Settings; the pattern of the standard topologies' uplinks is set already.
+    pub config: GatewayConfig,
+    /// Which iptables.
+    pub flavour: IptablesFlavour,
+}
+
+impl RigOptions {
+    /// Defaults on this flavour.
+    pub fn new(flavour: IptablesFlavour) -> Self {
+        let config = GatewayConfig { uplink_pattern: "ext[0-9]".into(), ..GatewayConfig::default() };
+        Self { config, flavour }
+    }
+}
+
+/// What one step did.
+#[derive(Debug)]
+pub struct Step {
+    /// Transactions in the order of their execution.
+    pub transactions: Vec<Transaction>,
+    /// Events.
+    pub events: Vec<Event>,
+    /// Status afterwards.
+    pub status: StatusReport,
+    /// Write operations that began in this step, counted at netlink and processes.
+    pub operations: u64,
+    /// Processes that were started in this step.
+    pub processes: u64,
+}
+
+enum Order {
+    Inputs(Vec<Input>),
+    ObserveHost(Vec<Input>),
+}
+
+/// A lab whose host `gateway` runs the gateway.
+pub struct Rig {
+    /// The lab.
+    pub lab: Lab,
+    options: RigOptions,
+    state: TempDir,
+    worker: Option<Worker>,
+}
+
+struct Worker {
+    orders: mpsc::Sender<Order>,
+    results: mpsc::Receiver<Step>,
+    thread: JoinHandle<()>,
+}
+
+impl Rig {
+    /// Builds the lab and the first sync, with these objects.
+    pub fn start(topology: &Topology, options: RigOptions, objects: Vec<ClusterObject>) -> (Self, Step) {
+        let lab = Lab::build(topology).expect("the lab is built");
+        Self::start_in(lab, options, objects)
+    }
+
+    /// The same in a lab that a test has prepared.
+    pub fn start_in(lab: Lab, options: RigOptions, objects: Vec<ClusterObject>) -> (Self, Step) {
+        let state = tempfile::tempdir().expect("a temporary directory");
+        let mut rig = Self { lab, options, state, worker: None };
+        let sync = rig.restart(objects);
+        (rig, sync)
+    }
+
+    /// Ends the running gateway, as a kill would, and starts a new one that knows nothing.
+    pub fn restart(&mut self, objects: Vec<ClusterObject>) -> Step {
+        self.kill();
+        self.worker = Some(self.launch());
+        self.order(Order::ObserveHost(vec![Input::Cluster(objects)]))
+    }
+
+    /// Ends the running gateway; the dataplane goes on.
+    pub fn kill(&mut self) {
+        if let Some(Worker { orders, thread, .. }) = self.worker.take() {
+            drop(orders);
+            thread.join().expect("the gateway's thread ends without a panic");
+        }
+    }
+
+    /// Changed objects.
+    pub fn sync(&mut self, objects: Vec<ClusterObject>) -> Step {
+        self.order(Order::Inputs(vec![Input::Cluster(objects)]))
+    }
+
+    /// The host's links, addresses or routes changed.
+    pub fn host_changed(&mut self) -> Step {
+        self.order(Order::ObserveHost(vec![]))
+    }
+
+    /// Somebody changed the kernel.
+    pub fn kernel_changed(&mut self) -> Step {
+        self.order(Order::Inputs(vec![Input::KernelChanged]))
+    }
+
+    /// Removes everything of ours.
+    pub fn clean_up(&mut self) -> Step {
+        self.order(Order::Inputs(vec![Input::CleanUp]))
+    }
+
+    fn order(&mut self, order: Order) -> Step {
+        let worker = self.worker.as_ref().expect("the gateway runs");
+        worker.orders.send(order).expect("the gateway's thread lives");
+        worker.results.recv().expect("the gateway's thread did not panic")
+    }
+
+    fn launch(&self) -> Worker {
+        let (orders, inbox) = mpsc::channel::<Order>();
+        let (outbox, results) = mpsc::channel();
+        let options = self.options.clone();
+        let state = StateDir::new(self.state.path());
+        let thread = self
+            .lab
+            .spawn_thread("gateway", move || {
+                let mut engine = Engine::open(options, state);
+                for order in inbox {
+                    if outbox.send(engine.execute(order)).is_err() {
+                        return;
+                    }
+                }
+            })
+            .expect("a thread in the gateway's namespace");
+        Worker { orders, results, thread }
+    }
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        if let Some(Worker { orders, thread, .. }) = self.worker.take() {
+            drop(orders);
+            // A panic of it was told to whoever waited for its result.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Gateway and kernel on a thread inside the namespace.
+struct Engine {
+    gateway: Gateway,
+    kernel: LinuxKernel,
+    status: StatusReport,
+}
+
+impl Engine {
+    fn open(options: RigOptions, state: StateDir) -> Self {
+        let linux = LinuxOptions { flavour: options.flavour, state_dir: state, ..LinuxOptions::default() };
+        let kernel = LinuxKernel::open(linux).expect("the kernel is usable");
+        Self { gateway: Gateway::new(options.config), kernel, status: StatusReport::default() }
+    }
+
+    fn execute(&mut self, order: Order) -> Step {
+        let (operations, processes) = (self.kernel.operations(), self.kernel.processes_started());
+        let mut inputs = match order {
+            Order::Inputs(inputs) => inputs,
+            Order::ObserveHost(inputs) => {
+                let host: HostState = self.kernel.observe_host().expect("the host is readable");
+                std::iter::once(Input::Host(host)).chain(inputs).collect()
+            }
+        };
+        let (mut transactions, mut events) = (Vec::new(), Vec::new());
+        for input in inputs.drain(..) {
+            self.gateway.handle_input(now(), input);
+        }
+        for _ in 0..MAX_STEPS {
+            let Some(output) = self.gateway.poll_output() else {
+                return Step {
+                    transactions,
+                    events,
+                    status: self.status.clone(),
+                    operations: self.kernel.operations() - operations,
+                    processes: self.kernel.processes_started() - processes,
+                };
+            };
+            let answer = match output {
+                Output::Observe(scope) => {
+                    Input::Observed(self.kernel.observe(&scope).map(Box::new))
+                }
+                Output::Apply(transaction) => {
+                    let result = self.kernel.apply(&transaction);
+                    transactions.push(transaction);
+                    Input::Applied(result)
+                }
+                Output::ListFlows(filter) => Input::Flows(self.kernel.flows(&filter)),
+                Output::Status(status) => {
+                    self.status = *status;
+                    continue;
+                }
+                Output::Event(event) => {
+                    events.push(event);
+                    continue;
+                }
+            };
+            self.gateway.handle_input(now(), answer);
+        }
+        panic!("not idle after {MAX_STEPS} steps: {events:?}");
+    }
+}
+
+fn now() -> Timestamp {
+    let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970");
+    Timestamp(u64::try_from(elapsed.as_millis()).expect("a clock before the year 500,000,000"))
+}
