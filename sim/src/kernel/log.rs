@@ -1,11 +1,10 @@
 //! What the kernel was asked to do.
 
 use smartnat_core::model::Timestamp;
-use smartnat_core::objects::{BuiltinHook, ChainName, XtTableId};
 use smartnat_core::ops::{Domain, NetworkOp, OpError, Transaction};
 
 use super::SimKernel;
-use super::routing::{route_object, rule_object};
+use super::faults::OpKind;
 
 /// One transaction that was asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,7 +13,7 @@ pub struct TransactionRecord {
     pub at: Timestamp,
     /// Where it went.
     pub domain: Domain,
-    /// Each operation with the object it is about, for example `put chain nat/SMARTNAT-DNAT (IPv4)`.
+    /// Each operation with the object it is about, as [`NetworkOp::describe`] names it.
     pub ops: Vec<String>,
     /// How many of them are in effect.
     pub applied: u64,
@@ -73,46 +72,7 @@ impl SimKernel {
     }
 }
 
-/// The operation and the object it is about.
+/// The operation and the object it is about, for example `PutChain chain SMARTNAT-DNAT in nat (IPv4)`.
 pub(crate) fn describe(domain: Domain, op: &NetworkOp) -> String {
-    let chain = |name: &ChainName| chain_object(domain, &name.0);
-    let hook = |hook: &BuiltinHook| chain_object(domain, hook.name());
-    match op {
-        NetworkOp::PutChain { chain: name, .. } => format!("put {}", chain(name)),
-        NetworkOp::DeleteChain { chain: name } => format!("delete {}", chain(name)),
-        NetworkOp::InsertJump { hook: h, rule } => {
-            format!("insert jump to {} in {}", target(rule.jump_target()), hook(h))
-        }
-        NetworkOp::DeleteJump { hook: h, rule } => {
-            format!("delete jump to {} in {}", target(rule.jump_target()), hook(h))
-        }
-        NetworkOp::DeleteEmptyBuiltin { hook: h } => format!("delete empty {}", hook(h)),
-        NetworkOp::CreateSet { name, .. } => format!("create set {name}"),
-        NetworkOp::AddElement { set, element } => format!("add {element} to set {set}"),
-        NetworkOp::DeleteElement { set, element } => format!("delete {element} from set {set}"),
-        NetworkOp::DestroySet { name } => format!("destroy set {name}"),
-        NetworkOp::AddRule(rule) => format!("add {}", rule_object(rule)),
-        NetworkOp::DeleteRule(rule) => format!("delete {}", rule_object(rule)),
-        NetworkOp::PutRoute(route) => format!("put {}", route_object(route)),
-        NetworkOp::DeleteRoute(route) => format!("delete {}", route_object(route)),
-        NetworkOp::SetSysctl { key, value } => format!("set {key} to {value}"),
-        NetworkOp::ForgetSysctl { key, .. } => format!("forget {key}"),
-        NetworkOp::DeleteFlow(key) => format!("delete flow {}", key.id),
-    }
-}
-
-fn target(chain: Option<&ChainName>) -> &str {
-    chain.map_or("nothing", |name| name.0.as_str())
-}
-
-fn chain_object(domain: Domain, name: &str) -> String {
-    match domain {
-        Domain::Xtables(id) => table_chain_object(id, name),
-        _ => format!("chain {name}"),
-    }
-}
-
-/// A chain as errors name it.
-pub(super) fn table_chain_object(id: XtTableId, name: &str) -> String {
-    format!("chain {}/{name} ({})", id.table.name(), id.family)
+    format!("{:?} {}", OpKind::from(op), op.describe(domain))
 }

@@ -166,10 +166,11 @@ impl SimKernel {
         }
         if let Domain::Xtables(id) = transaction.domain {
             let mut staged = self.xtables.stage(id, by);
+            if let Err(error) = staged.declare(&transaction.ops, &self.links) {
+                return (0, Err(error));
+            }
             for op in &transaction.ops {
-                if let Err(error) =
-                    before(self, op).and_then(|()| staged.apply(op, &self.sets, &self.links))
-                {
+                if let Err(error) = before(self, op).and_then(|()| staged.apply(op, &self.sets)) {
                     return (0, Err(error));
                 }
             }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use smartnat_core::model::Family;
 use smartnat_core::objects::{ObservationScope, ROUTE_PROTOCOL, Route, RoutingRule, RuleAction};
-use smartnat_core::ops::OpError;
+use smartnat_core::ops::{Domain, NetworkOp, OpError, OpErrorClass};
 
 use super::error::{exists, invalid, not_found};
 use super::links::{Links, is_interface_name};
@@ -226,18 +226,21 @@ impl Routing {
         let Some(link) = links.get(&route.interface) else {
             return not_found(object, "cannot find device");
         };
-        // Without carrier is up enough: the route is added and marked linkdown.
-        if !link.up {
-            return invalid(object, "device for nexthop is not up");
-        }
         match route.gateway {
             Some(gateway) if Family::of(&gateway) != family => {
-                invalid(object, "gateway of another family")
+                return invalid(object, "gateway of another family");
             }
-            Some(gateway) => self.check_gateway(links, route, gateway),
-            None if route.onlink => invalid(object, "onlink needs a gateway"),
-            None => Ok(()),
+            // A link that is down has no subnets, so its gateways fail here: ENETUNREACH, EHOSTUNREACH.
+            Some(gateway) => self.check_gateway(links, route, gateway)?,
+            None if route.onlink => return invalid(object, "onlink needs a gateway"),
+            None => {}
         }
+        // ENETDOWN. Without carrier is up enough: the route is added and marked linkdown.
+        if !link.up {
+            let detail = "device for nexthop is not up";
+            return Err(OpError::new(OpErrorClass::Transient, object, detail));
+        }
+        Ok(())
     }
 
     fn check_gateway(&self, links: &Links, route: &Route, gateway: IpAddr) -> Result<(), OpError> {
@@ -350,12 +353,10 @@ fn names_all_of(wanted: &RoutingRule, held: &RoutingRule) -> bool {
         && wanted.destination.is_none_or(|d| d.prefix_len() == 0 || held.destination == Some(d))
 }
 
-/// A rule as errors name it.
-pub(super) fn rule_object(rule: &RoutingRule) -> String {
-    format!("rule {} ({})", rule.priority, rule.family)
+fn rule_object(rule: &RoutingRule) -> String {
+    NetworkOp::AddRule(rule.clone()).describe(Domain::Routing)
 }
 
-/// A route as errors name it.
-pub(super) fn route_object(route: &Route) -> String {
-    format!("route {} dev {} table {}", route.destination, route.interface, route.table)
+fn route_object(route: &Route) -> String {
+    NetworkOp::PutRoute(route.clone()).describe(Domain::Routing)
 }

@@ -79,11 +79,11 @@ impl Sysctls {
         }
         // `echo 7 > arp_ignore` succeeds, `echo x` is an invalid argument.
         let Ok(number) = value.trim().parse::<i32>() else {
-            return invalid(key, format_args!("{value:?} is no number"));
+            return invalid(object(key), format_args!("{value:?} is no number"));
         };
         // proc_dou8vec_minmax.
         if matches!(key, SysctlKey::MarkReflect(_)) && !(0..=255).contains(&number) {
-            return invalid(key, format_args!("{value:?} does not fit in 8 bits"));
+            return invalid(object(key), format_args!("{value:?} does not fit in 8 bits"));
         }
         self.values.insert(key.clone(), number.to_string());
         Ok(())
@@ -115,6 +115,10 @@ fn family(key: &SysctlKey) -> Family {
     }
 }
 
+fn object(key: &SysctlKey) -> String {
+    format!("sysctl {key}")
+}
+
 fn missing<T>(key: &SysctlKey) -> Result<T, OpError> {
-    not_found(key, "no such file or directory")
+    not_found(object(key), "no such file or directory")
 }

@@ -12,12 +12,13 @@ use smartnat_core::objects::{
     BuiltinHook, CHAIN_PREFIX, ChainName, SetName, XtRule, XtTableId, XtTableState,
 };
 use smartnat_core::ops::{NetworkOp, OpError};
+use smartnat_core::xtables_text::canonical;
 
 use super::Actor;
 use super::error::{busy, invalid, not_found};
 use super::ipset::Sets;
 use super::links::Links;
-use super::log::{describe, table_chain_object};
+use super::log::describe;
 
 /// Which iptables programs carry the rules.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -238,18 +239,28 @@ pub(super) fn jumps_to_ours(rule: &XtRule) -> bool {
 }
 
 impl Staged {
-    /// One operation, on what those before it have left.
-    pub(super) fn apply(
-        &mut self,
-        op: &NetworkOp,
-        sets: &Sets,
-        links: &Links,
-    ) -> Result<(), OpError> {
-        if !links.families().contains(&self.table.id.family) {
-            return invalid(self.describe(op), "the kernel does not have this family");
+    /// Ahead of all operations every chain that is put is declared, which creates or empties it:
+    /// rules may jump to chains that come later in the input.
+    pub(super) fn declare(&mut self, ops: &[NetworkOp], links: &Links) -> Result<(), OpError> {
+        let id = self.table.id;
+        if !links.families().contains(&id.family) {
+            let object = format!("table {} ({})", id.table.name(), id.family);
+            return invalid(object, "the kernel does not have this family");
         }
+        for op in ops {
+            if let NetworkOp::PutChain { chain, .. } = op {
+                chain::check_name(id, chain)?;
+                self.flush(chain);
+                self.table.chains.entry(chain.clone()).or_default();
+            }
+        }
+        Ok(())
+    }
+
+    /// One operation, on what those before it have left.
+    pub(super) fn apply(&mut self, op: &NetworkOp, sets: &Sets) -> Result<(), OpError> {
         match op {
-            NetworkOp::PutChain { chain, rules } => self.put_chain(chain, rules, sets),
+            NetworkOp::PutChain { chain, rules } => self.fill_chain(chain, rules, sets),
             NetworkOp::DeleteChain { chain } => self.delete_chain(chain),
             NetworkOp::InsertJump { hook, rule } => self.insert(*hook, 0, rule, sets),
             NetworkOp::DeleteJump { hook, rule } => self.delete_rule(*hook, rule),
@@ -258,16 +269,18 @@ impl Staged {
         }
     }
 
-    /// A declaration flushes the chain; the rules follow, and may jump to this chain itself.
-    fn put_chain(
+    /// Gives a declared chain its rules. They may jump to the chain itself while no hook reaches it.
+    fn fill_chain(
         &mut self,
         name: &ChainName,
         rules: &[XtRule],
         sets: &Sets,
     ) -> Result<(), OpError> {
-        chain::check_name(self.table.id, name)?;
+        if !self.table.chains.contains_key(name) {
+            return not_found(self.object(&name.0), "no chain/target/match by that name");
+        }
+        // A chain that is put twice has the rules of the last.
         self.flush(name);
-        self.table.chains.entry(name.clone()).or_default();
         let mut held = Vec::with_capacity(rules.len());
         for wanted in rules {
             held.push(self.accept(&name.0, wanted, sets)?);
@@ -314,7 +327,7 @@ impl Staged {
     /// Deletes the first equal rule of a built-in chain.
     fn delete_rule(&mut self, hook: BuiltinHook, wanted: &XtRule) -> Result<(), OpError> {
         self.check_hook(hook)?;
-        let wanted = rule::as_read_back(wanted);
+        let wanted = canonical(wanted);
         // `-D` with a jump to a chain that does not exist fails on the chain, in the same class.
         let found = self
             .table
@@ -364,11 +377,11 @@ impl Staged {
         if let Some(target) = wanted.jump_target()
             && !self.table.chains.contains_key(target)
         {
-            // Both flavours want the chain declared ahead of the rule.
+            // Both flavours find that out before anything reaches the kernel.
             let detail = format_args!("chain '{target}' does not exist");
             return not_found(self.object(chain), detail);
         }
-        Ok(rule::as_read_back(wanted))
+        Ok(canonical(wanted))
     }
 
     fn check_hook(&self, hook: BuiltinHook) -> Result<(), OpError> {
@@ -379,7 +392,7 @@ impl Staged {
     }
 
     fn object(&self, chain: &str) -> String {
-        table_chain_object(self.table.id, chain)
+        chain_object(self.table.id, chain)
     }
 
     fn describe(&self, op: &NetworkOp) -> String {
@@ -420,8 +433,13 @@ impl Staged {
         };
         let mut rules = rules.to_vec();
         rules.push(wanted.clone());
-        self.put_chain(chain, &rules, sets)
+        self.fill_chain(chain, &rules, sets)
     }
+}
+
+/// A chain as [`NetworkOp::describe`] names it.
+fn chain_object(id: XtTableId, chain: &str) -> String {
+    format!("chain {chain} in {} ({})", id.table.name(), id.family)
 }
 
 /// `iptables` or `ip6tables` takes addresses of its own family alone.

@@ -3,8 +3,8 @@
 use smartnat_core::objects::{BuiltinHook, ChainName, XtTableId};
 use smartnat_core::ops::OpError;
 
+use super::chain_object;
 use crate::kernel::error::invalid;
-use crate::kernel::log::table_chain_object;
 
 /// What `iptables-nft-restore` refuses; the legacy flavour takes some of it.
 pub(super) fn check_name(table: XtTableId, name: &ChainName) -> Result<(), OpError> {
@@ -22,5 +22,5 @@ pub(super) fn check_name(table: XtTableId, name: &ChainName) -> Result<(), OpErr
     } else {
         return Ok(());
     };
-    invalid(table_chain_object(table, text), problem)
+    invalid(chain_object(table, text), problem)
 }

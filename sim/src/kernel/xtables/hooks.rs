@@ -5,9 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use smartnat_core::objects::{BuiltinHook, ChainName, XtRule, XtTarget};
 use smartnat_core::ops::OpError;
 
-use super::{XtFlavour, XtTableRules};
+use super::{XtFlavour, XtTableRules, chain_object};
 use crate::kernel::error::invalid;
-use crate::kernel::log::table_chain_object;
 
 /// Nested user-defined chains that nf_tables takes below a built-in one (`NFT_JUMP_STACK_SIZE`):
 /// 15 were accepted, 16 refused with "too many links". The legacy flavour took 30.
@@ -23,7 +22,7 @@ pub(super) fn check(table: &XtTableRules, flavour: XtFlavour) -> Result<(), OpEr
             check_targets(table, hook, &name.0, chain_rules(table, name))?;
         }
         let depth = depth_below(table, &chain.rules, &reached);
-        let object = || table_chain_object(table.id(), hook.name());
+        let object = || chain_object(table.id(), hook.name());
         match depth {
             None => return invalid(object(), "too many links: the chains below it form a loop"),
             Some(depth) if flavour == XtFlavour::Nft && depth > MAX_DEPTH => {
@@ -105,7 +104,7 @@ fn check_targets(
         };
         if !allowed.contains(&hook) {
             let detail = format_args!("{:?} cannot be reached from {}", rule.target, hook.name());
-            return invalid(table_chain_object(table.id(), chain), detail);
+            return invalid(chain_object(table.id(), chain), detail);
         }
     }
     Ok(())

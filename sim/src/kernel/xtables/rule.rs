@@ -1,7 +1,6 @@
 //! What iptables checks of a single rule. Refusals go beyond the kernel's where a rule would
 //! be accepted but do something else than it says, so that the simulation need not model that.
 
-use ipnet::IpNet;
 use smartnat_core::model::{PortRange, Protocol};
 use smartnat_core::objects::{
     BuiltinHook, ConnectionStates, InterfaceMatch, L4Match, PortMapping, RejectWith, SetDirection,
@@ -9,12 +8,11 @@ use smartnat_core::objects::{
 };
 use smartnat_core::ops::OpError;
 
-use super::of_family;
+use super::{chain_object, of_family};
 use crate::kernel::Actor;
 use crate::kernel::error::{invalid, not_found};
 use crate::kernel::ipset::Sets;
 use crate::kernel::links::is_interface_name;
-use crate::kernel::log::table_chain_object;
 
 /// `XT_MULTI_PORTS`.
 const MAX_MULTIPORTS: usize = 15;
@@ -32,7 +30,7 @@ type Verdict = Result<(), &'static str>;
 
 /// Refuses what iptables refuses, whatever the rest of the table holds.
 pub(super) fn check(place: &Place, rule: &XtRule, sets: &Sets) -> Result<(), OpError> {
-    let object = table_chain_object(place.table, place.chain);
+    let object = chain_object(place.table, place.chain);
     for name in rule.sets() {
         if sets.get(name).is_none() {
             return not_found(object, format_args!("set {name} doesn't exist"));
@@ -44,16 +42,6 @@ pub(super) fn check(place: &Place, rule: &XtRule, sets: &Sets) -> Result<(), OpE
         .or_else(|problem| invalid(object, format_args!("{problem}: {rule:?}")))
 }
 
-/// The rule as it is listed: a prefix of length 0 is no condition.
-pub(super) fn as_read_back(rule: &XtRule) -> XtRule {
-    let condition = |net: Option<IpNet>| net.filter(|n| n.prefix_len() > 0);
-    XtRule {
-        source: condition(rule.source),
-        destination: condition(rule.destination),
-        ..rule.clone()
-    }
-}
-
 fn require(condition: bool, problem: &'static str) -> Verdict {
     if condition { Ok(()) } else { Err(problem) }
 }
@@ -63,7 +51,6 @@ fn check_header(place: &Place, rule: &XtRule) -> Verdict {
     let at = |hooks: [BuiltinHook; 2]| hooks.iter().any(|h| h.name() == place.chain);
     for net in rule.source.iter().chain(&rule.destination) {
         require(of_family(place.table.family, net.addr()), "address of another family")?;
-        require(net.trunc() == *net, "network with host bits")?;
     }
     for interface in rule.in_interface.iter().chain(&rule.out_interface) {
         check_interface(interface)?;
