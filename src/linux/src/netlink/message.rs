@@ -18,6 +18,10 @@ const NETWORK_ORDER: u16 = 0x4000;
 /// What remains of an attribute's type without these flags.
 pub(super) const KIND_MASK: u16 = 0x3fff;
 
+/// `NFNL_MSG_BATCH_BEGIN` and `NFNL_MSG_BATCH_END`, of no subsystem.
+const BATCH_BEGIN: u16 = 16;
+const BATCH_END: u16 = 17;
+
 /// A subsystem of nfnetlink.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Subsystem {
@@ -25,6 +29,8 @@ pub enum Subsystem {
     Conntrack,
     /// `NFNL_SUBSYS_IPSET`.
     IpSet,
+    /// `NFNL_SUBSYS_NFTABLES`.
+    NfTables,
 }
 
 impl Subsystem {
@@ -32,6 +38,7 @@ impl Subsystem {
         match self {
             Self::Conntrack => 1,
             Self::IpSet => 6,
+            Self::NfTables => 10,
         }
     }
 }
@@ -48,6 +55,20 @@ pub struct Message {
 }
 
 impl Message {
+    /// `NFNL_MSG_BATCH_BEGIN`: what follows, to `end`, is one change of `subsystem`, refused
+    /// unless the subsystem's generation is this one.
+    pub(super) fn begin(subsystem: Subsystem, generation: u32) -> Result<Self, NetlinkError> {
+        const BATCH_GENERATION: u16 = 1;
+        let mut begin = MessageBuilder::boundary(BATCH_BEGIN, subsystem);
+        begin.be32(BATCH_GENERATION, generation);
+        begin.finish()
+    }
+
+    /// `NFNL_MSG_BATCH_END`.
+    pub(super) fn end(subsystem: Subsystem) -> Result<Self, NetlinkError> {
+        MessageBuilder::boundary(BATCH_END, subsystem).finish()
+    }
+
     /// Appends the message to `buffer` as it goes to the kernel.
     pub(super) fn write(&self, buffer: &mut Vec<u8>, flags: u16, sequence: u32) {
         let start = buffer.len();
@@ -77,6 +98,14 @@ impl MessageBuilder {
         bytes[6..8].copy_from_slice(&modifiers.to_ne_bytes());
         // nfgenmsg: family, version 0, resource 0.
         bytes.extend_from_slice(&[family, 0, 0, 0]);
+        Self { bytes, too_long: false }
+    }
+
+    /// A boundary of a batch; `nfgenmsg` names the subsystem as its resource.
+    fn boundary(kind: u16, subsystem: Subsystem) -> Self {
+        let mut bytes = vec![0; HEADER_SIZE];
+        bytes[4..6].copy_from_slice(&kind.to_ne_bytes());
+        bytes.extend_from_slice(&[0, 0, 0, subsystem.number()]);
         Self { bytes, too_long: false }
     }
 

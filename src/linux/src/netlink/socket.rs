@@ -16,7 +16,7 @@ use rustix::net::sockopt::{
 };
 use rustix::net::{RecvFlags, SendFlags};
 
-use super::message::Message;
+use super::message::{Message, Subsystem};
 use super::parse::{Attributes, Messages, RawMessage, echoed_attributes};
 use super::{NetlinkError, ParseError, Refusal};
 
@@ -75,6 +75,29 @@ impl NetfilterSocket {
             answers.extend(self.request_window(window)?);
         }
         Ok(answers)
+    }
+
+    /// Sends all messages as one change that the kernel makes whole or not at all, provided
+    /// that the subsystem's generation is still this one. An error is the first refusal.
+    pub fn transact(
+        &mut self,
+        subsystem: Subsystem,
+        generation: u32,
+        messages: &[Message],
+    ) -> Result<(), NetlinkError> {
+        let mut batch = vec![Message::begin(subsystem, generation)?];
+        batch.extend_from_slice(messages);
+        batch.push(Message::end(subsystem)?);
+        let first = self.send(&batch, 0)?;
+        let last = first.wrapping_add(u32::try_from(messages.len()).unwrap_or(u32::MAX));
+        self.exchange(|answer| {
+            if answer.kind == NLMSG_ERROR {
+                refusal(answer)?.map_or(Ok(()), Err)?;
+            }
+            // Only the last message asked for an answer of success.
+            let done = answer.kind == NLMSG_ERROR && answer.sequence == last;
+            Ok(if done { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        })
     }
 
     /// Sends a message and parses the attributes of the one message that answers it.
