@@ -14,6 +14,7 @@ pub mod netlink;
 mod privilege;
 pub mod routing;
 pub mod sysctl;
+pub mod watch;
 
 pub use host::observe_host;
 pub use kernel::{RecordError, StateDir};
@@ -21,3 +22,4 @@ pub use lock::{InstanceLock, LockError};
 pub use namespace::NetworkNamespace;
 pub use privilege::is_privileged;
 pub use routing::Routing;
+pub use watch::{ChangeWatch, Changes};

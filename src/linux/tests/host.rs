@@ -69,7 +69,8 @@ fn a_link_without_carrier_or_administratively_down_is_not_up() {
 fn an_address_counts_once_its_duplicate_detection_has_ended() {
     in_namespace(|| {
         add_uplink();
-        sh("ip addr add 2001:db8::9/64 dev eth1");
+        sh("echo 1 > /proc/sys/net/ipv6/conf/eth1/accept_dad
+            ip addr add 2001:db8::9/64 dev eth1");
         let seen = |address: &str| {
             let links = observe().links;
             links["eth1"].addresses.iter().any(|a| a.address.addr().to_string() == address)

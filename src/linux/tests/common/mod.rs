@@ -69,7 +69,9 @@ pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
 
 /// A pair of interfaces `eth1` and `far1`, both up, with addresses of both families on `eth1`.
 pub(crate) fn add_uplink() {
-    sh("ip link add eth1 type veth peer name far1
+    // Without duplicate detection no notification comes late.
+    sh("echo 0 > /proc/sys/net/ipv6/conf/default/accept_dad
+        ip link add eth1 type veth peer name far1
         ip link set eth1 up; ip link set far1 up
         ip addr add 192.0.2.2/24 dev eth1
         ip addr add 2001:db8::2/64 dev eth1 nodad");

@@ -1,0 +1,109 @@
+use super::Changes;
+use super::classify::{nftables_datagram, route_datagram};
+
+const HOST: Changes = Changes { host: true, kernel: false };
+const KERNEL: Changes = Changes { host: false, kernel: true };
+const NOTHING: Changes = Changes { host: false, kernel: false };
+
+fn message(kind: u16, body: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(16 + body.len()).expect("short");
+    let mut bytes = length.to_ne_bytes().to_vec();
+    bytes.extend(kind.to_ne_bytes());
+    bytes.extend([0; 10]);
+    bytes.extend(body);
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    bytes
+}
+
+fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(4 + value.len()).expect("short");
+    let mut bytes = [length.to_ne_bytes(), kind.to_ne_bytes()].concat();
+    bytes.extend(value);
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    bytes
+}
+
+fn link(kind: u16, family: u8, flags: u32) -> Vec<u8> {
+    let mut body = vec![family, 0, 1, 0, 2, 0, 0, 0];
+    body.extend(flags.to_ne_bytes());
+    body.extend([0; 4]);
+    message(kind, &body)
+}
+
+fn route(table: u8, protocol: u8, route_type: u8) -> Vec<u8> {
+    message(25, &[2, 24, 0, 0, table, protocol, 0, route_type, 0, 0, 0, 0])
+}
+
+fn rule(protocol: u8) -> Vec<u8> {
+    let mut body = vec![0; 12];
+    body.extend(attribute(6, &20_000_u32.to_ne_bytes()));
+    body.extend(attribute(21, &[protocol]));
+    message(33, &body)
+}
+
+fn nft(command: u16, family: u8, attributes: &[Vec<u8>]) -> Vec<u8> {
+    let mut body = vec![family, 0, 0, 0];
+    body.extend(attributes.concat());
+    message(10 << 8 | command, &body)
+}
+
+#[test]
+fn links_and_addresses_are_the_hosts_and_may_take_routes_along() {
+    assert_eq!(route_datagram(&link(16, 0, 0x1_0001)), HOST);
+    assert_eq!(route_datagram(&link(16, 0, 0x1)), Changes::EVERYTHING);
+    assert_eq!(route_datagram(&link(17, 0, 0)), Changes::EVERYTHING);
+    assert_eq!(route_datagram(&link(16, 7, 0)), NOTHING);
+    assert_eq!(route_datagram(&message(20, &[2; 8])), HOST);
+    assert_eq!(route_datagram(&message(21, &[2; 8])), Changes::EVERYTHING);
+}
+
+#[test]
+fn a_route_is_ours_the_hosts_or_of_no_concern() {
+    assert_eq!(route_datagram(&route(0, 83, 1)), KERNEL);
+    assert_eq!(route_datagram(&route(254, 4, 1)), HOST);
+    assert_eq!(route_datagram(&route(255, 2, 2)), NOTHING);
+    assert_eq!(route_datagram(&route(100, 4, 1)), NOTHING);
+}
+
+#[test]
+fn a_rule_concerns_us_by_its_protocol() {
+    assert_eq!(route_datagram(&rule(83)), KERNEL);
+    assert_eq!(route_datagram(&rule(0)), NOTHING);
+}
+
+#[test]
+fn in_nftables_only_our_chains_and_deletions_from_built_in_ones_count() {
+    let chain_of_rule = |name: &str| attribute(2, format!("{name}\0").as_bytes());
+    let cases = [
+        (nft(6, 2, &[chain_of_rule("SMARTNAT-DNAT")]), KERNEL),
+        (nft(6, 10, &[chain_of_rule("KUBE-SERVICES")]), NOTHING),
+        (nft(6, 2, &[chain_of_rule("PREROUTING")]), NOTHING),
+        (nft(8, 2, &[chain_of_rule("PREROUTING")]), KERNEL),
+        (nft(8, 2, &[chain_of_rule("KUBE-SERVICES")]), NOTHING),
+        (nft(5, 2, &[attribute(3, b"SMARTNAT-X\0")]), KERNEL),
+        (nft(5, 2, &[attribute(3, b"KUBE-X\0")]), NOTHING),
+        (nft(2, 2, &[attribute(1, b"nat\0")]), KERNEL),
+        (nft(2, 1, &[attribute(1, b"other\0")]), NOTHING),
+        (nft(15, 0, &[]), NOTHING),
+    ];
+    for (datagram, meaning) in cases {
+        assert_eq!(nftables_datagram(&datagram), meaning, "{datagram:?}");
+    }
+}
+
+#[test]
+fn all_messages_of_a_datagram_count() {
+    let datagram = [rule(0), route(254, 4, 1), rule(83)].concat();
+    assert_eq!(route_datagram(&datagram), Changes::EVERYTHING);
+}
+
+#[test]
+fn what_cannot_be_read_may_mean_anything() {
+    let mut short = route(254, 4, 1);
+    short.truncate(20);
+    let mut endless = message(16, &[]);
+    endless[..4].copy_from_slice(&[0; 4]);
+    for datagram in [short, endless, message(4, &[]), message(24, &[2]), message(33, &[0; 15])] {
+        assert_eq!(route_datagram(&datagram), Changes::EVERYTHING, "{datagram:?}");
+    }
+}
