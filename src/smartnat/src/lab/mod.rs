@@ -208,7 +208,9 @@ impl Lab {
         loop {
             let links = self.command(host, &["ip", "-oneline", "link", "show"])?;
             let addresses = self.command(host, &["ip", "-oneline", "address", "show"])?;
-            let down = links.lines().find(|l| !l.contains("LOOPBACK") && !l.contains("state UP"));
+            // A bridge forwards whatever its own state is said to be.
+            let counts = |l: &&str| !l.contains("LOOPBACK") && !l.contains(" br");
+            let down = links.lines().filter(counts).find(|l| !l.contains("state UP"));
             let tentative = addresses.lines().find(|l| l.contains("tentative"));
             let Some(waiting) = down.or(tentative) else { return Ok(()) };
             if Instant::now() > end {

@@ -78,11 +78,11 @@ impl Plan {
     fn connect(&mut self, number: usize, segment: &Segment, namespace: &dyn Fn(&str) -> String) {
         if let [one, other] = segment.attachments.as_slice() {
             let command = format!(
-                "link add {} address {} type veth peer name {} address {} netns {}",
+                "link add {} {} type veth peer name {} {} netns {}",
                 one.interface,
-                mac(number, 0),
+                identity(number, 0),
                 other.interface,
-                mac(number, 1),
+                identity(number, 1),
                 namespace(&other.host),
             );
             self.host(&one.host).links.push(command);
@@ -97,9 +97,9 @@ impl Plan {
         for (place, attachment) in segment.attachments.iter().enumerate() {
             let port = format!("p{number}-{place}");
             switch.links.push(format!(
-                "link add {port} type veth peer name {} address {} netns {}",
+                "link add {port} type veth peer name {} {} netns {}",
                 attachment.interface,
-                mac(number, place),
+                identity(number, place),
                 namespace(&attachment.host),
             ));
             switch.configuration.push(format!("link set {port} master {bridge} up"));
@@ -107,9 +107,13 @@ impl Plan {
     }
 }
 
-/// Locally administered addresses that are the same in every run.
-fn mac(segment: usize, place: usize) -> String {
-    format!("02:00:00:00:{:02x}:{:02x}", (segment + 1) & 0xff, (place + 1) & 0xff)
+/// A hardware address that is the same in every run (locally administered), and an index.
+///
+/// The two ends of a cable get different indexes: with equal ones, which are likely in two fresh
+/// namespaces, the kernel delays the news that the link is up by as much as a second.
+fn identity(segment: usize, place: usize) -> String {
+    let index = 1000 + segment * 100 + place;
+    format!("index {index} address 02:00:00:00:{:02x}:{:02x}", segment & 0xff, (place + 1) & 0xff)
 }
 
 fn interface_commands(attachment: &Attachment) -> Vec<String> {
