@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, U
 
 use common::{in_namespace, sh};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketType, ipproto};
+use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 use smartnat_core::model::Family;
 use smartnat_core::objects::{Flow, FlowFilter, FlowKey, FlowTuple, Layer4};
 use smartnat_core::ops::OpErrorClass;
@@ -273,6 +274,23 @@ fn thousands_of_flows_are_listed_and_deleted_and_the_others_stay() {
             assert_eq!(client.flows(&OURS).expect("listed"), []);
             assert!(find(&client.flows(&ALL).expect("listed"), &kept).is_some());
         }
+    });
+}
+
+#[test]
+fn without_privileges_a_client_is_denied() {
+    in_namespace(|| {
+        mark_connections();
+        udp_flow(Family::V4);
+        let mut client = ConntrackClient::open().expect("opened");
+        let key = client.flows(&ALL).expect("listed")[0].key;
+        let mut sets = capabilities(None).expect("read");
+        sets.effective.remove(CapabilitySet::NET_ADMIN);
+        set_capabilities(None, sets).expect("dropped");
+        let listed = client.flows(&ALL).expect_err("refused");
+        assert_eq!(listed.class, OpErrorClass::Denied, "{listed}");
+        let deleted = client.delete(&[key]).expect_err("refused");
+        assert_eq!(deleted.class, OpErrorClass::Denied, "{deleted}");
     });
 }
 

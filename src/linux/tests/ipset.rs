@@ -7,12 +7,20 @@ use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use common::{in_namespace, sh};
+use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 use smartnat_core::model::{Family, Protocol};
 use smartnat_core::objects::{
     IpSet, RoutingRule, RuleAction, SET_PREFIX, SetElement, SetKind, SetName, SetSpec,
 };
 use smartnat_core::ops::{NetworkOp, OpErrorClass};
 use smartnat_linux::ipset::IpsetClient;
+
+/// Takes `CAP_NET_ADMIN` from the calling thread.
+fn drop_net_admin() {
+    let mut sets = capabilities(None).expect("read");
+    sets.effective.remove(CapabilitySet::NET_ADMIN);
+    set_capabilities(None, sets).expect("dropped");
+}
 
 fn name(suffix: &str) -> SetName {
     SetName(format!("{SET_PREFIX}{suffix}"))
@@ -292,6 +300,15 @@ fn refusals_have_their_class_and_name_the_set() {
         assert_eq!(error.class, OpErrorClass::Invalid);
         assert_eq!(error.object, "set smartnat-a element fd00::1");
         sh("iptables -D INPUT -m set --match-set smartnat-a src -j DROP");
+    });
+}
+
+#[test]
+fn without_privileges_a_client_is_denied() {
+    in_namespace(|| {
+        drop_net_admin();
+        let error = IpsetClient::open().err().expect("refused");
+        assert_eq!(error.class, OpErrorClass::Denied, "{error}");
     });
 }
 

@@ -35,7 +35,7 @@ impl ConntrackClient {
     /// The entries of zone 0 that `filter` selects, of both families, in no
     /// particular order. The kernel filters, so that few entries travel.
     pub fn flows(&mut self, filter: &FlowFilter) -> Result<Vec<Flow>, OpError> {
-        let listed = encode::list(filter).and_then(|message| {
+        let listed = encode::list(*filter).and_then(|message| {
             self.socket.dump(&message, |flows: &mut Vec<Flow>, attributes| {
                 // A kernel without marks ignores the filter.
                 let selected = |flow: &Flow| flow.mark & filter.mask == filter.mark;

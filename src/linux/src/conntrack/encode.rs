@@ -15,7 +15,7 @@ const IPV4: u8 = 2;
 const IPV6: u8 = 10;
 
 /// Lists the entries that the filter selects, of both families.
-pub(super) fn list(filter: &FlowFilter) -> Result<Message, NetlinkError> {
+pub(super) fn list(filter: FlowFilter) -> Result<Message, NetlinkError> {
     let mut message = MessageBuilder::new(Subsystem::Conntrack, command::GET, 0, ANY_FAMILY);
     message.be32(entry::MARK, filter.mark).be32(entry::MARK_MASK, filter.mask);
     message.finish()

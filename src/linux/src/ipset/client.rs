@@ -48,7 +48,8 @@ impl IpsetClient {
     }
 
     /// All sets whose names begin with `prefix`; without elements where a set has
-    /// a timeout. A set that is not of a shape of ours has `max_elements` 0.
+    /// a timeout. A set that is not of a shape of ours has `max_elements` 0. What
+    /// somebody changes in a set while it is read may be missed.
     pub fn observe(&mut self, prefix: &str) -> Result<BTreeMap<SetName, IpSet>, OpError> {
         let mut sets = BTreeMap::new();
         for name in self.names()? {

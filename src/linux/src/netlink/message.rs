@@ -1,6 +1,6 @@
 //! Building messages: `nlmsghdr`, `nfgenmsg`, attributes.
 
-use netlink_packet_core::NLM_F_REQUEST;
+use netlink_packet_core::{NLM_F_ACK, NLM_F_REQUEST};
 
 use super::NetlinkError;
 
@@ -67,6 +67,12 @@ impl Message {
     /// `NFNL_MSG_BATCH_END`.
     pub(super) fn end(subsystem: Subsystem) -> Result<Self, NetlinkError> {
         MessageBuilder::boundary(BATCH_END, subsystem).finish()
+    }
+
+    /// Has the kernel answer also when it accepts the message.
+    pub(super) fn ask_for_answer(&mut self) {
+        let modifiers = u16::from_ne_bytes([self.bytes[6], self.bytes[7]]) | NLM_F_ACK;
+        self.bytes[6..8].copy_from_slice(&modifiers.to_ne_bytes());
     }
 
     /// Appends the message to `buffer` as it goes to the kernel.

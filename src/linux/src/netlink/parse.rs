@@ -39,7 +39,7 @@ impl<'a> RawMessage<'a> {
 }
 
 /// The messages of one datagram. Ends after the first error.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Messages<'a> {
     rest: &'a [u8],
 }
@@ -139,7 +139,7 @@ impl<'a> Attribute<'a> {
 }
 
 /// A sequence of attributes. Ends after the first error.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Attributes<'a> {
     rest: &'a [u8],
 }

@@ -23,7 +23,7 @@ use super::{NetlinkError, ParseError, Refusal};
 /// How long one datagram may take. The kernel answers while it is asked, so this is a backstop.
 const RECEIVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a whole exchange may take, a listing of a large table included.
-const EXCHANGE_LIMIT: Duration = Duration::from_secs(60);
+const EXCHANGE_LIMIT: Duration = Duration::from_mins(1);
 /// How often a listing that changes interrupted is begun anew.
 const DUMP_ATTEMPTS: usize = 5;
 /// Messages that are sent before their acknowledgements are read, so that these fit the buffer.
@@ -87,14 +87,17 @@ impl NetfilterSocket {
     ) -> Result<(), NetlinkError> {
         let mut batch = vec![Message::begin(subsystem, generation)?];
         batch.extend_from_slice(messages);
+        // Only the last one asks for an answer of success; refusals come unasked.
+        batch.last_mut().into_iter().for_each(Message::ask_for_answer);
         batch.push(Message::end(subsystem)?);
         let first = self.send(&batch, 0)?;
         let last = first.wrapping_add(u32::try_from(messages.len()).unwrap_or(u32::MAX));
         self.exchange(|answer| {
-            if answer.kind == NLMSG_ERROR {
+            // What concerns an earlier exchange has a sequence number before the first.
+            let concerns = answer.sequence.wrapping_sub(first) <= last.wrapping_sub(first);
+            if concerns && answer.kind == NLMSG_ERROR {
                 refusal(answer)?.map_or(Ok(()), Err)?;
             }
-            // Only the last message asked for an answer of success.
             let done = answer.kind == NLMSG_ERROR && answer.sequence == last;
             Ok(if done { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
         })
@@ -272,3 +275,6 @@ fn receive_error(errno: Errno) -> NetlinkError {
         other => NetlinkError::Socket(other.into()),
     }
 }
+
+#[cfg(test)]
+mod tests;
