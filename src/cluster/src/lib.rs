@@ -1,1 +1,9 @@
+//! Where `SmartNat`'s snapshots come from: Kubernetes objects or a directory of manifests.
+//!
+//! [`api`] is the `Mapping` as the API server sees it, [`convert`] turns Kubernetes objects
+//! into the core's model, [`store`] hands on what changed, [`manifests`] reads a directory.
 
+pub mod api;
+pub mod convert;
+pub mod manifests;
+pub mod store;

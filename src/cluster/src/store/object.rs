@@ -1,0 +1,92 @@
+//! Objects as a source holds them.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use smartnat_core::model::{ClusterObject, EndpointSlice, Mapping, ObjectKey, ObjectKind, Service};
+
+/// Which kind of object a source holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum SourceKind {
+    /// A Mapping.
+    Mapping,
+    /// A Service.
+    Service,
+    /// An `EndpointSlice`.
+    EndpointSlice,
+    /// Legacy `Endpoints`.
+    Endpoints,
+}
+
+impl fmt::Display for SourceKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Mapping => "Mapping",
+            Self::Service => "Service",
+            Self::EndpointSlice => "EndpointSlice",
+            Self::Endpoints => "Endpoints",
+        })
+    }
+}
+
+/// Kind, namespace and name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct SourceId {
+    /// Kind.
+    pub kind: SourceKind,
+    /// Namespace and name.
+    pub key: ObjectKey,
+}
+
+impl fmt::Display for SourceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.kind, self.key)
+    }
+}
+
+/// An object of a source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SourceObject {
+    /// A Mapping.
+    Mapping(Mapping),
+    /// A Service.
+    Service(Service),
+    /// An `EndpointSlice`.
+    EndpointSlice(EndpointSlice),
+    /// Legacy `Endpoints` of the Service with the same key, as slices.
+    Endpoints(ObjectKey, Vec<EndpointSlice>),
+}
+
+impl SourceObject {
+    /// Kind, namespace and name.
+    pub fn id(&self) -> SourceId {
+        let (kind, key) = match self {
+            Self::Mapping(m) => (SourceKind::Mapping, &m.key),
+            Self::Service(s) => (SourceKind::Service, &s.key),
+            Self::EndpointSlice(s) => (SourceKind::EndpointSlice, &s.key),
+            Self::Endpoints(key, _) => (SourceKind::Endpoints, key),
+        };
+        SourceId { kind, key: key.clone() }
+    }
+
+    /// The object that the core has for it; legacy `Endpoints` have none of their own.
+    pub(super) fn to_cluster(&self) -> Option<ClusterObject> {
+        match self {
+            Self::Mapping(m) => Some(ClusterObject::Mapping(m.clone())),
+            Self::Service(s) => Some(ClusterObject::Service(s.clone())),
+            Self::EndpointSlice(s) => Some(ClusterObject::EndpointSlice(s.clone())),
+            Self::Endpoints(..) => None,
+        }
+    }
+}
+
+/// The core's word that the object of `id` is gone; `None` for legacy `Endpoints`.
+pub(super) fn deleted(id: &SourceId) -> Option<ClusterObject> {
+    let kind = match id.kind {
+        SourceKind::Mapping => ObjectKind::Mapping,
+        SourceKind::Service => ObjectKind::Service,
+        SourceKind::EndpointSlice => ObjectKind::EndpointSlice,
+        SourceKind::Endpoints => return None,
+    };
+    Some(ClusterObject::Deleted(kind, id.key.clone()))
+}
