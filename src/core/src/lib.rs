@@ -21,4 +21,3 @@ pub mod ops;
 pub mod resolve;
 pub mod status;
 pub mod xtables_text;
-pub mod xtables_text;
