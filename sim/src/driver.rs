@@ -200,3 +200,6 @@ fn describe_input(input: &Input) -> String {
         Input::CleanUp => "<- clean up".into(),
     }
 }
+
+#[cfg(test)]
+mod tests;

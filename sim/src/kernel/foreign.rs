@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use smartnat_core::objects::{BuiltinHook, ChainName, ROUTE_PROTOCOL, SetName, XtRule, XtTableId};
 use smartnat_core::ops::{Domain, NetworkOp};
 
+use super::SimKernel;
 use super::ipset::{Set, Sets};
 use super::log::describe;
 use super::routing::{HeldRoute, HeldRule};
-use super::xtables::{Policy, is_ours, jumps_to_ours};
-use super::{SimKernel, xtables};
+use super::xtables::{Policy, XtFlavour, is_ours, jumps_to_ours};
 
 /// Somebody else's chain, or what somebody else has in a built-in one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,8 +46,11 @@ impl SimKernel {
             for (hook, builtin) in table.builtins() {
                 let rules: Vec<_> =
                     builtin.rules.iter().filter(|r| !jumps_to_ours(r)).cloned().collect();
+                // An empty one says nothing where all are always there.
+                let always_there = self.xtables.flavour() == XtFlavour::Legacy;
                 let ours = table.created_builtins().contains(&hook);
-                if !ours || !rules.is_empty() || builtin.policy != Policy::Accept {
+                if !(ours || always_there) || !rules.is_empty() || builtin.policy != Policy::Accept
+                {
                     let chain = ForeignChain { policy: Some(builtin.policy), rules };
                     chains.insert((table.id(), hook.name().into()), chain);
                 }
@@ -104,7 +107,7 @@ impl SimKernel {
     fn is_foreign_builtin(&self, domain: Domain, hook: BuiltinHook) -> bool {
         let Domain::Xtables(id) = domain else { return false };
         self.xtables.table(id).is_some_and(|table| {
-            self.xtables.flavour() == xtables::XtFlavour::Nft
+            self.xtables.flavour() == XtFlavour::Nft
                 && table.builtin(hook).is_some()
                 && !table.created_builtins().contains(&hook)
         })

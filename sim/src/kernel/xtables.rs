@@ -239,8 +239,9 @@ pub(super) fn jumps_to_ours(rule: &XtRule) -> bool {
 }
 
 impl Staged {
-    /// Ahead of all operations every chain that is put is declared, which creates or empties it:
-    /// rules may jump to chains that come later in the input.
+    /// Ahead of all operations every chain that is put is declared, which creates or empties it,
+    /// and every chain that is deleted is flushed: the order of chains that jump to each other
+    /// does not matter.
     pub(super) fn declare(&mut self, ops: &[NetworkOp], links: &Links) -> Result<(), OpError> {
         let id = self.table.id;
         if !links.families().contains(&id.family) {
@@ -250,8 +251,13 @@ impl Staged {
         for op in ops {
             if let NetworkOp::PutChain { chain, .. } = op {
                 chain::check_name(id, chain)?;
-                self.flush(chain);
                 self.table.chains.entry(chain.clone()).or_default();
+                self.flush(chain)?;
+            }
+        }
+        for op in ops {
+            if let NetworkOp::DeleteChain { chain } = op {
+                self.flush(chain)?;
             }
         }
         Ok(())
@@ -276,11 +282,8 @@ impl Staged {
         rules: &[XtRule],
         sets: &Sets,
     ) -> Result<(), OpError> {
-        if !self.table.chains.contains_key(name) {
-            return not_found(self.object(&name.0), "no chain/target/match by that name");
-        }
         // A chain that is put twice has the rules of the last.
-        self.flush(name);
+        self.flush(name)?;
         let mut held = Vec::with_capacity(rules.len());
         for wanted in rules {
             held.push(self.accept(&name.0, wanted, sets)?);
@@ -292,13 +295,10 @@ impl Staged {
         Ok(())
     }
 
-    /// `-F` and `-X`: what jumps to the chain from elsewhere keeps it.
+    /// `-X`: refused while the chain has rules, or another a jump to it.
     fn delete_chain(&mut self, name: &ChainName) -> Result<(), OpError> {
-        if !self.table.chains.contains_key(name) {
-            return not_found(self.object(&name.0), "no chain/target/match by that name");
-        }
-        self.flush(name);
-        if self.table.jumps.holds(name) {
+        let Some(rules) = self.table.chains.get(name) else { return self.no_chain(&name.0) };
+        if !rules.is_empty() || self.table.jumps.holds(name) {
             return busy(self.object(&name.0), "device or resource busy");
         }
         self.table.chains.remove(name);
@@ -361,13 +361,18 @@ impl Staged {
         Ok(())
     }
 
-    /// Empties a user-defined chain if it exists.
-    fn flush(&mut self, name: &ChainName) {
-        let Some(chain) = self.table.chains.get_mut(name) else { return };
+    /// `-F`.
+    fn flush(&mut self, name: &ChainName) -> Result<(), OpError> {
+        let Some(chain) = self.table.chains.get_mut(name) else { return self.no_chain(&name.0) };
         let old = std::mem::take(chain);
         for rule in old.iter() {
             self.table.count_out(rule);
         }
+        Ok(())
+    }
+
+    fn no_chain<T>(&self, name: &str) -> Result<T, OpError> {
+        not_found(self.object(name), "no chain/target/match by that name")
     }
 
     /// The rule as the kernel would hold it in the chain.
@@ -388,7 +393,7 @@ impl Staged {
         if self.table.id.table.hooks().contains(&hook) {
             return Ok(());
         }
-        not_found(self.object(hook.name()), "no chain/target/match by that name")
+        self.no_chain(hook.name())
     }
 
     fn object(&self, chain: &str) -> String {
@@ -428,9 +433,7 @@ impl Staged {
         wanted: &XtRule,
         sets: &Sets,
     ) -> Result<(), OpError> {
-        let Some(rules) = self.table.chains.get(chain) else {
-            return not_found(self.object(&chain.0), "no chain/target/match by that name");
-        };
+        let Some(rules) = self.table.chains.get(chain) else { return self.no_chain(&chain.0) };
         let mut rules = rules.to_vec();
         rules.push(wanted.clone());
         self.fill_chain(chain, &rules, sets)

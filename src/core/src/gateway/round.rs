@@ -21,7 +21,10 @@ impl Gateway {
             Stage::Observe => self.ask(Awaiting::Observation, Output::Observe(self.scope())),
             Stage::Apply => match self.queue.pop_front() {
                 Some(transaction) => self.ask(Awaiting::Application, Output::Apply(transaction)),
-                None => self.after_queue(),
+                None => {
+                    self.after_queue();
+                    self.next_step();
+                }
             },
             Stage::Sweep(_) => {
                 let filter = self.marks().flow_filter();

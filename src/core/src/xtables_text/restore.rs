@@ -61,7 +61,8 @@ impl RestoreInput {
 }
 
 /// The operations of [`crate::ops::Domain::Xtables`] on table `id`, as text. Chains are declared
-/// first, so that rules may jump to chains that come later. Operations of other domains and
+/// first, so that rules may jump to chains that come later, and those to be deleted are flushed
+/// first, so that the order in which chains that jump to each other go does not matter. Operations of other domains and
 /// [`NetworkOp::DeleteEmptyBuiltin`], for which there is no text, are left out.
 pub fn render_transaction(id: XtTableId, ops: &[NetworkOp]) -> RestoreInput {
     let mut input = RestoreInput { text: String::new(), lines: Vec::new() };
@@ -78,6 +79,11 @@ pub fn render_transaction(id: XtTableId, ops: &[NetworkOp]) -> RestoreInput {
             && last_put.get(chain) == Some(&index)
         {
             input.push(LineKind::DeclareChain, Some(index), &format!(":{} - [0:0]", safe(chain)));
+        }
+    }
+    for (index, op) in ops.iter().enumerate() {
+        if let NetworkOp::DeleteChain { chain } = op {
+            input.push(LineKind::FlushChain, Some(index), &format!("-F {}", safe(chain)));
         }
     }
     for (index, op) in ops.iter().enumerate() {
@@ -102,9 +108,7 @@ fn push_op(input: &mut RestoreInput, id: XtTableId, index: usize, op: &NetworkOp
             }
         }
         NetworkOp::DeleteChain { chain } => {
-            let chain = safe(chain);
-            input.push(LineKind::FlushChain, op_index, &format!("-F {chain}"));
-            input.push(LineKind::DeleteChain, op_index, &format!("-X {chain}"));
+            input.push(LineKind::DeleteChain, op_index, &format!("-X {}", safe(chain)));
         }
         NetworkOp::InsertJump { hook, rule } => {
             let line = format!("-I {} 1 {}", hook.name(), render_rule(id.family, rule));

@@ -34,11 +34,11 @@ fn chains_are_declared_before_the_rules_that_jump_to_them() {
         ("*nat", LineKind::Table, None),
         (":SMARTNAT-A - [0:0]", LineKind::DeclareChain, Some(0)),
         (":SMARTNAT-B - [0:0]", LineKind::DeclareChain, Some(2)),
+        ("-F SMARTNAT-C", LineKind::FlushChain, Some(4)),
         ("-A SMARTNAT-A -j SMARTNAT-B", LineKind::AddRule, Some(0)),
         ("-A SMARTNAT-A -j RETURN", LineKind::AddRule, Some(0)),
         ("-I PREROUTING 1 -j SMARTNAT-A", LineKind::AddRule, Some(1)),
         ("-D PREROUTING -j SMARTNAT-C", LineKind::DeleteRule, Some(3)),
-        ("-F SMARTNAT-C", LineKind::FlushChain, Some(4)),
         ("-X SMARTNAT-C", LineKind::DeleteChain, Some(4)),
         ("COMMIT", LineKind::Commit, None),
     ];
