@@ -19,13 +19,14 @@ impl Gateway {
         match self.stage {
             Stage::Idle => {}
             Stage::Observe => self.ask(Awaiting::Observation, Output::Observe(self.scope())),
-            Stage::Apply => match self.queue.pop_front() {
-                Some(transaction) => self.ask(Awaiting::Application, Output::Apply(transaction)),
-                None => {
+            Stage::Apply => {
+                if let Some(transaction) = self.queue.pop_front() {
+                    self.ask(Awaiting::Application, Output::Apply(transaction));
+                } else {
                     self.after_queue();
                     self.next_step();
                 }
-            },
+            }
             Stage::Sweep(_) => {
                 let filter = self.marks().flow_filter();
                 self.ask(Awaiting::Flows, Output::ListFlows(filter));
