@@ -307,7 +307,7 @@ fn refusals_have_their_class_and_name_the_set() {
 fn without_privileges_a_client_is_denied() {
     in_namespace(|| {
         drop_net_admin();
-        let error = IpsetClient::open().err().expect("refused");
+        let error = IpsetClient::open().expect_err("refused");
         assert_eq!(error.class, OpErrorClass::Denied, "{error}");
     });
 }

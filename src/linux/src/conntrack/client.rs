@@ -13,6 +13,7 @@ use crate::netlink::{Message, NetfilterSocket, NetlinkError};
 const SUBSYSTEM: &str = "conntrack";
 
 /// Lists and deletes the conntrack entries of one network namespace.
+#[derive(Debug)]
 pub struct ConntrackClient {
     socket: NetfilterSocket,
     deletions: u64,

@@ -18,6 +18,7 @@ const MAX_ELEMENTS: usize = 800;
 const SUBSYSTEM: &str = "ipset";
 
 /// Reads and changes the sets of one network namespace.
+#[derive(Debug)]
 pub struct IpsetClient {
     socket: NetfilterSocket,
     /// The revision that sets are created with, asked for once.

@@ -1,5 +1,6 @@
 //! A netlink socket to netfilter's subsystems.
 
+use std::fmt;
 use std::io;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
@@ -43,6 +44,14 @@ pub struct NetfilterSocket {
     socket: Socket,
     sequence: u32,
     buffer: Vec<u8>,
+}
+
+impl fmt::Debug for NetfilterSocket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { socket, sequence, .. } = self;
+        let mut shown = f.debug_struct("NetfilterSocket");
+        shown.field("socket", socket).field("sequence", sequence).finish_non_exhaustive()
+    }
 }
 
 impl NetfilterSocket {
