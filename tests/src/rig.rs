@@ -60,6 +60,8 @@ pub struct Rig {
     pub lab: Lab,
     options: RigOptions,
     state: TempDir,
+    /// What the last start was given.
+    objects: Vec<ClusterObject>,
     worker: Option<Worker>,
 }
 
@@ -79,7 +81,7 @@ impl Rig {
     /// The same in a lab that a test has prepared.
     pub fn start_in(lab: Lab, options: RigOptions, objects: Vec<ClusterObject>) -> (Self, Step) {
         let state = tempfile::tempdir().expect("a temporary directory");
-        let mut rig = Self { lab, options, state, worker: None };
+        let mut rig = Self { lab, options, state, objects: Vec::new(), worker: None };
         let sync = rig.restart(objects);
         (rig, sync)
     }
@@ -87,8 +89,16 @@ impl Rig {
     /// Ends the running gateway, as a kill would, and starts a new one that knows nothing.
     pub fn restart(&mut self, objects: Vec<ClusterObject>) -> Step {
         self.kill();
+        self.objects.clone_from(&objects);
         self.worker = Some(self.launch());
         self.order(Order::ObserveHost(vec![Input::Cluster(objects)]))
+    }
+
+    /// Restarts with other settings and the objects of the last start.
+    pub fn reconfigure(&mut self, options: RigOptions) -> Step {
+        self.options = options;
+        let objects = self.objects.clone();
+        self.restart(objects)
     }
 
     /// Ends the running gateway; the dataplane goes on.

@@ -47,6 +47,8 @@ pub struct Uplink {
     pub addresses: Vec<IpAddr>,
     /// Subnets on its link.
     pub connected: BTreeSet<IpNet>,
+    /// Those of them that no other kind of interface leads to: beyond the cluster (T13).
+    pub exclusive: BTreeSet<IpNet>,
     /// Next hops, one a family at most.
     pub gateways: BTreeMap<Family, IpAddr>,
     /// Guard (T3) is on.
@@ -91,17 +93,6 @@ pub struct EgressPlane {
 }
 
 impl Dataplane {
-    /// Subnets that only uplinks lead to: their hosts are beyond the cluster (T13).
-    pub fn external_subnets(&self, family: Family) -> impl Iterator<Item = (&str, IpNet)> {
-        self.uplinks.iter().flat_map(move |(name, uplink)| {
-            uplink
-                .connected
-                .iter()
-                .filter(move |net| uplink.dedicated && Family::of(&net.addr()) == family)
-                .map(move |net| (name.as_str(), *net))
-        })
-    }
-
     /// All external addresses of a family on uplinks.
     pub fn external_addresses(&self, family: Family) -> BTreeSet<IpAddr> {
         self.uplinks

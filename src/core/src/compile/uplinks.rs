@@ -92,7 +92,22 @@ pub(super) fn uplinks(
             },
         );
     }
+    let inside = inside_subnets(host, &uplinks);
+    for uplink in uplinks.values_mut() {
+        let overlaps = |net: &IpNet| inside.iter().any(|i| i.contains(net) || net.contains(i));
+        uplink.exclusive = uplink.connected.iter().filter(|n| !overlaps(n)).copied().collect();
+    }
     (uplinks, warnings)
+}
+
+/// Subnets of interfaces that are no uplinks.
+fn inside_subnets(host: &HostState, uplinks: &BTreeMap<String, Uplink>) -> Vec<IpNet> {
+    host.links
+        .iter()
+        .filter(|(name, _)| uplinks.get(*name).is_none_or(|u| !u.dedicated))
+        .flat_map(|(_, link)| link.addresses.iter().filter(|a| !a.link_local))
+        .map(|a| a.address.trunc())
+        .collect()
 }
 
 /// Numbers that no uplink has; those of vanished interfaces last, since they may come back.
@@ -128,6 +143,7 @@ fn describe(name: &str, link: &Link, host: &HostState, config: &GatewayConfig) -
         up: link.up,
         addresses: external.iter().map(IpNet::addr).collect(),
         connected,
+        exclusive: BTreeSet::new(),
         gateways,
         guarded: false,
         dedicated: false,

@@ -39,10 +39,11 @@ pub(super) fn rules(dataplane: &Dataplane) -> BTreeSet<RoutingRule> {
                 ..rule(3)
             });
             if has_egress(dataplane, name, family) {
-                for (_, subnet) in dataplane.external_subnets(family) {
+                let beyond = dataplane.uplinks.values().flat_map(|u| &u.exclusive);
+                for subnet in beyond.filter(|net| Family::of(&net.addr()) == family) {
                     rules.insert(RoutingRule {
                         mark: Some((number | marks.egress, marks.routing())),
-                        destination: Some(subnet),
+                        destination: Some(*subnet),
                         action: by_table,
                         ..rule(1)
                     });

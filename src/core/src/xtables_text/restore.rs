@@ -62,8 +62,8 @@ impl RestoreInput {
 
 /// The operations of [`crate::ops::Domain::Xtables`] on table `id`, as text. Chains are declared
 /// first, so that rules may jump to chains that come later, and those to be deleted are flushed
-/// first, so that the order in which chains that jump to each other go does not matter. Operations of other domains and
-/// [`NetworkOp::DeleteEmptyBuiltin`], for which there is no text, are left out.
+/// first, so that the order in which chains that jump to each other go does not matter. Operations
+/// of other domains and [`NetworkOp::DeleteEmptyBuiltin`], for which there is no text, are left out.
 pub fn render_transaction(id: XtTableId, ops: &[NetworkOp]) -> RestoreInput {
     let mut input = RestoreInput { text: String::new(), lines: Vec::new() };
     input.push(LineKind::Table, None, &format!("*{}", id.table.name()));

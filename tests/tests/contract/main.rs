@@ -1,0 +1,19 @@
+//! The traffic contract T1–T18 with real packets, on both iptables flavours and both families.
+//!
+//! Each test builds its own lab. Without root they print "skipped";
+//! `SMARTNAT_REQUIRE_PRIVILEGES=1` makes that a failure.
+
+mod common;
+mod t01_forward;
+mod t02_filter;
+mod t03_guard;
+mod t04_no_transit;
+mod t05_ports;
+mod t06_nobody_home;
+mod t07_client_address;
+mod t08_spread;
+mod t09_draining;
+mod t10_revoke;
+mod t11_return_path;
+mod t12_hairpin;
+mod t13_egress;

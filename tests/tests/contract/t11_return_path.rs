@@ -1,0 +1,120 @@
+//! T11: replies leave by the interface that the connection came in on.
+
+use smartnat::lab::traffic::{self, Outcome, PATIENT, Server};
+use smartnat::lab::Sniffer;
+use smartnat_core::model::Protocol;
+use smartnat_sim::scenario::mapping;
+use smartnat_sim::topology::{StandardOptions, shared_subnet, standard};
+use smartnat_tests::{Rig, RigOptions};
+
+use super::common::{SIDES, ask, at, both_flavours, echo_on, echo_service, ip, servers};
+
+both_flavours!(one_pod_behind_two_uplinks_answers_through_each, |flavour| {
+    for masquerade in [true, false] {
+        let all = SIDES.iter().fold(mapping("echo"), |m, s| m.address(s.external));
+        let objects =
+            [echo_on(&[1]), vec![all.tcp(8080).udp(5353).masquerade(masquerade).build()]].concat();
+        let topology = standard(StandardOptions { office: true });
+        let (rig, _) = Rig::start(&topology, RigOptions::new(flavour), objects);
+        let _servers = servers(&rig.lab);
+        for side in SIDES {
+            let sniffers = ["ext1", "ext2", "eth0"]
+                .map(|i| (i, Sniffer::start(&rig.lab, "gateway", i).expect("a sniffer")));
+            for (protocol, port) in [(Protocol::Tcp, 8080), (Protocol::Udp, 5353)] {
+                let to = at(side.external, port);
+                let outcome = ask(&rig.lab, protocol, side.client, side.source, to);
+                assert_eq!(outcome.server(), Some("pod1"), "{side:?} {protocol}: {outcome}");
+            }
+            for (interface, sniffer) in &sniffers {
+                let replies = sniffer
+                    .packets()
+                    .iter()
+                    .filter(|p| p.source == ip(side.external) && p.destination == ip(side.source))
+                    .count();
+                assert_eq!(replies > 0, *interface == side.uplink, "{side:?} {interface}");
+            }
+        }
+    }
+});
+
+both_flavours!(a_client_on_the_link_is_answered_directly, |flavour| {
+    let all = SIDES.iter().fold(mapping("echo"), |m, s| m.address(s.external));
+    let objects = [echo_on(&[1]), vec![all.tcp(8080).udp(5353).build()]].concat();
+    let topology = standard(StandardOptions::default());
+    let (rig, _) = Rig::start(&topology, RigOptions::new(flavour), objects);
+    let _servers = servers(&rig.lab);
+    for (from, to) in [("198.51.100.77", "198.51.100.10"), ("2001:db8:51::77", "2001:db8:51::10")] {
+        for (protocol, port) in [(Protocol::Tcp, 8080), (Protocol::Udp, 5353)] {
+            let outcome = ask(&rig.lab, protocol, "neighbour", from, at(to, port));
+            assert_eq!(outcome.server(), Some("pod1"), "{to} {protocol}: {outcome}");
+        }
+    }
+});
+
+both_flavours!(what_the_host_answers_itself_leaves_by_the_same_uplink, |flavour| {
+    let all = SIDES.iter().fold(mapping("nobody"), |m, s| m.address(s.external));
+    let topology = standard(StandardOptions::default());
+    let objects = vec![all.tcp(8080).udp(5353).build()];
+    let (rig, _) = Rig::start(&topology, RigOptions::new(flavour), objects);
+    for side in SIDES {
+        let (from, to) = (ip(side.source), ip(side.external));
+        let ping = traffic::ping(&rig.lab, side.client, Some(from), to, 56, PATIENT);
+        assert!(ping.is_answered(), "{side:?} ping: {ping}");
+        for (protocol, port) in [(Protocol::Tcp, 8080), (Protocol::Udp, 5353)] {
+            let outcome = ask(&rig.lab, protocol, side.client, side.source, at(side.external, port));
+            assert_eq!(outcome, Outcome::Refused, "{side:?} {protocol}");
+        }
+    }
+});
+
+both_flavours!(an_endpoint_on_the_host_itself_is_served, |flavour| {
+    let all = SIDES.iter().fold(mapping("echo"), |m, s| m.address(s.external));
+    let service = echo_service().ready("10.244.1.1").ready("fd00:244:1::1");
+    let objects = [service.build(), vec![all.tcp(8080).udp(5353).build()]].concat();
+    let topology = standard(StandardOptions { office: true });
+    let (rig, _) = Rig::start(&topology, RigOptions::new(flavour), objects);
+    let own = [ip("10.244.1.1"), ip("fd00:244:1::1")];
+    let _host = Server::start_on(&rig.lab, "gateway", "host", &own, &[8080], &[5353]).expect("sockets");
+    for side in SIDES {
+        for (protocol, port) in [(Protocol::Tcp, 8080), (Protocol::Udp, 5353)] {
+            let outcome = ask(&rig.lab, protocol, side.client, side.source, at(side.external, port));
+            assert_eq!(outcome.server(), Some("host"), "{side:?} {protocol}: {outcome}");
+        }
+    }
+});
+
+both_flavours!(uplinks_that_share_a_subnet_answer_each_by_itself, |flavour| {
+    for masquerade in [true, false] {
+        let addresses = ["10.10.0.11", "10.10.0.12", "2001:db8:10::11", "2001:db8:10::12"];
+        let all = addresses.iter().fold(mapping("echo"), |m, a| m.address(a));
+        let objects =
+            [echo_on(&[1]), vec![all.tcp(8080).udp(5353).masquerade(masquerade).build()]].concat();
+        let (rig, first) = Rig::start(&shared_subnet(), RigOptions::new(flavour), objects);
+        assert!(first.status.in_sync, "{:?}", first.events);
+        let _pods: Vec<Server> = ["pod1", "pod2"]
+            .map(|p| Server::start(&rig.lab, p, &[8080], &[5353]).expect("a server"))
+            .into();
+        for (client, v4, v6) in
+            [("client1", "192.0.2.10", "2001:db8:2::10"), ("neighbour", "10.10.0.77", "2001:db8:10::77")]
+        {
+            for address in addresses {
+                let from = if address.contains('.') { v4 } else { v6 };
+                let uplink = if address.ends_with('1') { "ext1" } else { "ext2" };
+                let sniffers = ["ext1", "ext2", "eth0"]
+                    .map(|i| (i, Sniffer::start(&rig.lab, "gateway", i).expect("a sniffer")));
+                for (protocol, port) in [(Protocol::Tcp, 8080), (Protocol::Udp, 5353)] {
+                    let outcome = ask(&rig.lab, protocol, client, from, at(address, port));
+                    assert_eq!(outcome.server(), Some("pod1"), "{client} {address} {protocol}: {outcome}");
+                }
+                for (interface, sniffer) in &sniffers {
+                    let replied = sniffer
+                        .packets()
+                        .iter()
+                        .any(|p| p.source == ip(address) && p.destination == ip(from)
+                            && p.direction == smartnat::lab::Direction::Outgoing);
+                    assert_eq!(replied, *interface == uplink, "{client} {address} {interface}");
+                }
+            }
+        }
+    }
+});

@@ -1,0 +1,58 @@
+//! T12: a pod, or the gateway host, that connects to an external endpoint is served like a client.
+
+use smartnat::lab::traffic::Outcome;
+use smartnat_core::model::Protocol;
+use smartnat_sim::scenario::mapping;
+use smartnat_sim::topology::{StandardOptions, addresses, standard};
+use smartnat_tests::{Rig, RigOptions};
+
+use super::common::{ask, ask_briefly, at, both_flavours, echo_on, first_network, ip, servers};
+
+both_flavours!(pods_and_the_host_are_clients_and_always_masqueraded, |flavour| {
+    for egress in [false, true] {
+        let open = first_network()
+            .iter()
+            .fold(mapping("open").service("echo"), |m, s| m.address(s.external))
+            .port(Protocol::Tcp, 1000, None, Some("http"))
+            .port(Protocol::Udp, 1000, None, Some("dns"))
+            .masquerade(false)
+            .egress(egress);
+        let closed = first_network()
+            .iter()
+            .fold(mapping("closed").service("echo"), |m, s| m.address(s.external).source(s.source))
+            .port(Protocol::Tcp, 2000, None, Some("http"))
+            .port(Protocol::Udp, 2000, None, Some("dns"));
+        let empty = first_network()
+            .iter()
+            .fold(mapping("empty"), |m, s| m.address(s.external))
+            .tcp(3000)
+            .udp(3000);
+        let objects =
+            [echo_on(&[1]), vec![open.build(), closed.build(), empty.build()]].concat();
+        let topology = standard(StandardOptions { office: true });
+        let (rig, _) = Rig::start(&topology, RigOptions::new(flavour), objects);
+        let _servers = servers(&rig.lab);
+        for side in first_network() {
+            let v4 = side.external.contains('.');
+            let (pod, pod1, gateway) = if v4 {
+                ("10.244.1.12", "10.244.1.11", addresses::GATEWAY_V4)
+            } else {
+                ("fd00:244:1::12", "fd00:244:1::11", addresses::GATEWAY_V6)
+            };
+            // Another pod, the serving pod itself, the host from both its sides.
+            let clients =
+                [("pod2", pod), ("pod1", pod1), ("gateway", gateway), ("gateway", side.external)];
+            for (client, from) in clients {
+                for protocol in [Protocol::Tcp, Protocol::Udp] {
+                    let served = ask(&rig.lab, protocol, client, from, at(side.external, 1000));
+                    let seen = served.answer().map(|a| a.seen_peer.ip());
+                    assert_eq!(seen, Some(ip(gateway)), "{client} {from} {protocol}: {served}");
+                    let refused = ask_briefly(&rig.lab, protocol, client, from, at(side.external, 2000));
+                    assert!(!refused.is_answered(), "{client} {from} {protocol}: {refused}");
+                    let nobody = ask(&rig.lab, protocol, client, from, at(side.external, 3000));
+                    assert_eq!(nobody, Outcome::Refused, "{client} {from} {protocol}");
+                }
+            }
+        }
+    }
+});
