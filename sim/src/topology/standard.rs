@@ -14,7 +14,7 @@ pub mod addresses {
     pub const CLIENT1_V6: &str = "2001:db8:2::10";
     /// The same machine's address in a range that no sample allows (198.19.0.0/16).
     pub const CLIENT1_REFUSED_V4: &str = "198.19.1.10";
-    /// The same machine's address in a range that no sample allows (2001:db8:bad::/48).
+    /// The same machine's address in a range that no sample allows (`2001:db8:bad::/48`).
     pub const CLIENT1_REFUSED_V6: &str = "2001:db8:bad:1::10";
     /// The client behind the second external network's router, IPv4.
     pub const CLIENT2_V4: &str = "198.18.2.10";
@@ -22,7 +22,7 @@ pub mod addresses {
     pub const CLIENT2_V6: &str = "2001:db8:18::10";
     /// The same machine's address in a range that no sample allows (198.19.0.0/16).
     pub const CLIENT2_REFUSED_V4: &str = "198.19.2.10";
-    /// The same machine's address in a range that no sample allows (2001:db8:bad::/48).
+    /// The same machine's address in a range that no sample allows (`2001:db8:bad::/48`).
     pub const CLIENT2_REFUSED_V6: &str = "2001:db8:bad:2::10";
     /// The client on the first uplink's own link, IPv4.
     pub const NEIGHBOUR_V4: &str = "198.51.100.77";
@@ -184,7 +184,7 @@ pub fn single() -> Topology {
 /// A gateway with three interfaces in one subnet, as in a cloud: `eth0` with the default
 /// route and the way to the pods, `ext1` and `ext2` as uplinks.
 ///
-/// Subnet 10.10.0.0/24 and 2001:db8:10::/64: router .1, `eth0` .10, `ext1` .11, `ext2` .12,
+/// Subnet 10.10.0.0/24 and `2001:db8:10::/64`: router .1, `eth0` .10, `ext1` .11, `ext2` .12,
 /// node .20 with the pods behind it, neighbour .77. `client1` is behind the router. The node's
 /// default route leads to the gateway, so that client addresses can be preserved.
 pub fn shared_subnet() -> Topology {

@@ -127,12 +127,59 @@ fn interface_commands(attachment: &Attachment) -> Vec<String> {
 }
 
 fn route_command(route: &StaticRoute) -> String {
-    let mut command = format!("route add {}", route.destination);
-    if let Some(gateway) = route.gateway {
-        command += &format!(" via {gateway}");
+    let via = route.gateway.map(|gateway| format!(" via {gateway}")).unwrap_or_default();
+    let dev = route.interface.as_ref().map(|name| format!(" dev {name}")).unwrap_or_default();
+    format!("route add {}{via}{dev}", route.destination)
+}
+
+#[cfg(test)]
+mod tests {
+    use smartnat_sim::topology::Host;
+
+    use super::*;
+
+    fn commands(hosts: &[&str]) -> (Plan, Topology) {
+        let mut topology = Topology::default();
+        for (number, host) in hosts.iter().enumerate() {
+            topology.add_host(Host::new(host).with_sysctl("net.ipv4.ip_forward", "1"));
+            let addresses = [format!("10.0.0.{number}/24"), format!("fd00::{number}/64")];
+            topology.attach("wire", host, "eth0", &addresses.map(|a| a.parse().unwrap()));
+        }
+        topology.route("a", "0.0.0.0/0".parse().unwrap(), "10.0.0.9".parse().unwrap());
+        (Plan::of(&topology, &|host| format!("ns-{host}")), topology)
     }
-    if let Some(interface) = &route.interface {
-        command += &format!(" dev {interface}");
+
+    #[test]
+    fn two_hosts_are_cabled_directly() {
+        let (plan, _) = commands(&["a", "b"]);
+        assert_eq!(plan.hosts.keys().collect::<Vec<_>>(), ["a", "b"]);
+        let a = &plan.hosts["a"];
+        assert_eq!(
+            a.links,
+            ["link add eth0 index 1000 address 02:00:00:00:00:01 type veth \
+             peer name eth0 index 1001 address 02:00:00:00:00:02 netns ns-b"]
+        );
+        assert_eq!(
+            a.configuration,
+            [
+                "link set lo up",
+                "link set eth0 up",
+                "address add 10.0.0.0/24 dev eth0",
+                "address add fd00::0/64 dev eth0 nodad",
+                "route add 0.0.0.0/0 via 10.0.0.9",
+            ]
+            .map(|line| line.replace("fd00::0", "fd00::"))
+        );
+        assert_eq!(a.sysctls_after, [("net.ipv4.ip_forward".into(), "1".into())]);
+        assert_eq!(plan.hosts["b"].links, [""; 0]);
     }
-    command
+
+    #[test]
+    fn three_hosts_share_a_switch() {
+        let (plan, topology) = commands(&["a", "b", "c"]);
+        let switch = &plan.hosts[SWITCH];
+        assert_eq!(switch.links.len(), 1 + topology.hosts.len());
+        assert!(switch.links[0].starts_with("link add br0 type bridge"));
+        assert!(switch.configuration.contains(&"link set p0-2 master br0 up".into()));
+    }
 }

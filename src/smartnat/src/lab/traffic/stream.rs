@@ -172,15 +172,14 @@ impl Traffic {
             StreamKind::Datagrams => (Protocol::Udp, true),
             StreamKind::NewFlows => (Protocol::Udp, false),
         };
-        let mut conversation = match open.take() {
-            Some(conversation) => conversation,
-            None => {
-                let from = self.from.map(|address| SocketAddr::new(address, 0));
-                match Conversation::open(protocol, from, self.to, ANSWER_PATIENCE) {
-                    Ok(conversation) => conversation,
-                    Err(outcome) => return outcome,
-                }
-            }
+        let from = self.from.map(|address| SocketAddr::new(address, 0));
+        let opened = match open.take() {
+            Some(conversation) => Ok(conversation),
+            None => Conversation::open(protocol, from, self.to, ANSWER_PATIENCE),
+        };
+        let mut conversation = match opened {
+            Ok(conversation) => conversation,
+            Err(outcome) => return outcome,
         };
         let outcome = conversation.ask(&number.to_string(), ANSWER_PATIENCE);
         if lasts {
