@@ -4,6 +4,7 @@
 //! can serve several namespaces from one thread each. [`LinuxKernel`] is the whole;
 //! the modules are its parts.
 
+mod command;
 pub mod conntrack;
 pub mod host;
 pub mod ipset;
@@ -15,11 +16,13 @@ mod privilege;
 pub mod routing;
 pub mod sysctl;
 pub mod watch;
+pub mod xtables;
 
 pub use host::observe_host;
-pub use kernel::{RecordError, StateDir};
+pub use kernel::{LinuxKernel, LinuxOptions, OpenError, RecordError, StateDir};
 pub use lock::{InstanceLock, LockError};
 pub use namespace::NetworkNamespace;
 pub use privilege::is_privileged;
 pub use routing::Routing;
 pub use watch::{ChangeWatch, Changes};
+pub use xtables::{Flavour, Xtables, XtablesError, XtablesSettings};
