@@ -107,3 +107,12 @@ fn an_observation_is_of_the_namespace_that_the_thread_was_in() {
         assert!(host.links.contains_key("eth1"));
     });
 }
+
+#[test]
+fn an_observation_may_be_made_inside_an_asynchronous_runtime() {
+    in_namespace(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        let host = runtime.block_on(async { observe() });
+        assert!(host.links.contains_key("lo"));
+    });
+}

@@ -1,6 +1,291 @@
-//! The Linux kernel as the core's [`Kernel`](smartnat_core::ops::Kernel).
+//! The Linux kernel as the core's [`Kernel`].
 
 mod record;
 
-pub(crate) use record::Record;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::io;
+use std::time::Duration;
+
+use smartnat_core::model::{HostState, IptablesFlavour};
+use smartnat_core::objects::{
+    BuiltinChain, Flow, FlowFilter, FlowKey, KernelState, ObservationScope, SET_PREFIX, SysctlKey,
+    SysctlState, XtTableId, XtTableState,
+};
+use smartnat_core::ops::{Domain, Kernel, NetworkOp, OpError, OpErrorClass, Transaction};
+use thiserror::Error;
+
+use crate::conntrack::ConntrackClient;
+use crate::ipset::IpsetClient;
+use crate::routing::Routing;
+use crate::xtables::{Xtables, XtablesError, XtablesSettings};
+use crate::{is_privileged, observe_host, sysctl};
+
+use record::Record;
 pub use record::{RecordError, StateDir};
+
+/// How the kernel is opened.
+#[derive(Clone, Debug)]
+pub struct LinuxOptions {
+    /// Which iptables programs are used.
+    pub flavour: IptablesFlavour,
+    /// Where what was there before us is kept.
+    pub state_dir: StateDir,
+    /// How long a program waits for the xtables lock.
+    pub lock_wait_seconds: u64,
+}
+
+impl Default for LinuxOptions {
+    fn default() -> Self {
+        Self {
+            flavour: IptablesFlavour::Auto,
+            state_dir: StateDir::default(),
+            lock_wait_seconds: 10,
+        }
+    }
+}
+
+/// Why the kernel could not be opened.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    /// `CAP_NET_ADMIN` is missing.
+    #[error(
+        "no privilege to see and change netfilter and routing: the capability CAP_NET_ADMIN is \
+         missing; run as root, or give it with AmbientCapabilities= of systemd or \
+         securityContext.capabilities of the pod"
+    )]
+    NotPrivileged,
+    /// iptables is missing or cannot be read.
+    #[error(transparent)]
+    Xtables(#[from] XtablesError),
+    /// A part of the kernel is missing or fails.
+    #[error(transparent)]
+    Part(#[from] OpError),
+    /// The routing socket cannot be opened.
+    #[error("cannot open a routing socket: {0}")]
+    Routing(#[source] io::Error),
+    /// The record of what was there before us cannot be used.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+}
+
+/// The running kernel, in the network namespace of the thread that opened it.
+///
+/// It must be used on that thread: sysctls and child processes follow the calling thread's
+/// namespace. All calls block.
+pub struct LinuxKernel {
+    xtables: Xtables,
+    sets: IpsetClient,
+    routing: Routing,
+    flows: ConntrackClient,
+    record: Record,
+    baseline_settled: bool,
+    /// Changes that none of the parts counts: sysctls and built-in chains.
+    own_writes: u64,
+}
+
+impl fmt::Debug for LinuxKernel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LinuxKernel")
+            .field("xtables", &self.xtables)
+            .field("record", &self.record)
+            .finish_non_exhaustive()
+    }
+}
+
+impl LinuxKernel {
+    /// Opens all parts. Reads, but changes nothing.
+    #[allow(clippy::needless_pass_by_value, reason = "options are built in the call")]
+    pub fn open(options: LinuxOptions) -> Result<Self, OpenError> {
+        if !is_privileged() {
+            return Err(OpenError::NotPrivileged);
+        }
+        let settings = XtablesSettings {
+            lock_wait: Duration::from_secs(options.lock_wait_seconds),
+            ..XtablesSettings::default()
+        };
+        Ok(Self {
+            xtables: Xtables::detect(options.flavour, settings)?,
+            sets: IpsetClient::open()?,
+            routing: Routing::open().map_err(OpenError::Routing)?,
+            flows: ConntrackClient::open()?,
+            record: Record::open(&options.state_dir)?,
+            baseline_settled: false,
+            own_writes: 0,
+        })
+    }
+
+    /// The host's links, addresses and routes.
+    pub fn observe_host(&mut self) -> Result<HostState, OpError> {
+        observe_host(&mut self.routing)
+    }
+
+    /// Changes begun so far: requests to the kernel, writing processes, sysctl writes.
+    pub fn operations(&self) -> u64 {
+        self.xtables.processes_started().writes
+            + self.sets.writes()
+            + self.routing.operations()
+            + self.flows.deletions()
+            + self.own_writes
+    }
+
+    /// Child processes started so far, those that only read included.
+    pub fn processes_started(&self) -> u64 {
+        let counts = self.xtables.processes_started();
+        counts.reads + counts.writes
+    }
+
+    /// The iptables programs in use.
+    pub fn flavour(&self) -> IptablesFlavour {
+        self.xtables.flavour().into()
+    }
+
+    /// Forgets which built-in chains were there before us. For the end of a complete
+    /// clean-up: the next start finds its own beginning.
+    pub fn forget_baseline(&mut self) -> Result<(), RecordError> {
+        self.baseline_settled = false;
+        self.record.forget_builtins()
+    }
+
+    /// Records the built-in chains before the first of ours is made.
+    ///
+    /// A recorded baseline is replaced when nothing of ours is left: it belongs to a
+    /// life before the last clean-up, or to a namespace whose inode came back.
+    fn settle_baseline(&mut self, ops: &[NetworkOp]) -> Result<(), OpError> {
+        if self.baseline_settled {
+            return Ok(());
+        }
+        let creates = ops
+            .iter()
+            .any(|op| matches!(op, NetworkOp::PutChain { .. } | NetworkOp::InsertJump { .. }));
+        let missing = self.record.builtins().is_none();
+        if missing || (creates && self.xtables.observe()?.values().all(XtTableState::is_empty)) {
+            let builtins = self.builtins()?;
+            self.record.keep_builtins(builtins).map_err(record_failure)?;
+        }
+        self.baseline_settled = creates;
+        Ok(())
+    }
+
+    fn builtins(&mut self) -> Result<BTreeSet<BuiltinChain>, OpError> {
+        let chains = |(table, hooks): (XtTableId, BTreeSet<_>)| {
+            hooks.into_iter().map(move |hook| BuiltinChain { table, hook })
+        };
+        Ok(self.xtables.builtins()?.into_iter().flat_map(chains).collect())
+    }
+
+    fn observe_xtables(&mut self) -> Result<BTreeMap<XtTableId, XtTableState>, OpError> {
+        let mut tables = self.xtables.observe()?;
+        let Some(before) = self.record.builtins() else { return Ok(tables) };
+        let before = before.clone();
+        for BuiltinChain { table, hook } in self.builtins()?.difference(&before) {
+            tables.entry(*table).or_default().created_builtins.insert(*hook);
+        }
+        Ok(tables)
+    }
+
+    fn observe_sysctls(
+        &self,
+        scope: &ObservationScope,
+    ) -> Result<BTreeMap<SysctlKey, SysctlState>, OpError> {
+        let kept = self.record.sysctls();
+        let keys: BTreeSet<_> = scope.sysctls.iter().chain(kept.keys()).collect();
+        let mut found = BTreeMap::new();
+        for key in keys {
+            let original = kept.get(key).cloned();
+            let value = sysctl::read(key)?;
+            if value.is_some() || original.is_some() {
+                // A setting that went with its interface has no value, but a record to forget.
+                let value = value.unwrap_or_default();
+                found.insert(key.clone(), SysctlState { value, original });
+            }
+        }
+        Ok(found)
+    }
+
+    fn apply_sysctl(&mut self, op: &NetworkOp) -> Result<(), OpError> {
+        match op {
+            NetworkOp::SetSysctl { key, value } => {
+                let before = sysctl::read(key)?.ok_or_else(|| {
+                    let object = format!("sysctl {key}");
+                    OpError::new(OpErrorClass::NotFound, object, "there is no such setting")
+                })?;
+                self.record.keep_sysctl(key, &before).map_err(record_failure)?;
+                self.write_sysctl(key, value)
+            }
+            NetworkOp::ForgetSysctl { key, value } => {
+                if let Some(value) = value
+                    && sysctl::read(key)?.is_some()
+                {
+                    self.write_sysctl(key, value)?;
+                }
+                self.record.forget_sysctl(key).map_err(record_failure)
+            }
+            other => Err(misplaced(other, "sysctls")),
+        }
+    }
+
+    fn write_sysctl(&mut self, key: &SysctlKey, value: &str) -> Result<(), OpError> {
+        self.own_writes += 1;
+        sysctl::write(key, value)
+    }
+
+    fn delete_flows(&mut self, ops: &[NetworkOp]) -> Result<(), OpError> {
+        let key = |op: &NetworkOp| match op {
+            NetworkOp::DeleteFlow(key) => Ok(*key),
+            other => Err(misplaced(other, "conntrack entries")),
+        };
+        let keys: Vec<FlowKey> = ops.iter().map(key).collect::<Result<_, _>>()?;
+        self.flows.delete(&keys)
+    }
+}
+
+impl Kernel for LinuxKernel {
+    fn observe(&mut self, scope: &ObservationScope) -> Result<KernelState, OpError> {
+        Ok(KernelState {
+            xtables: self.observe_xtables()?,
+            sets: self.sets.observe(SET_PREFIX)?,
+            rules: self.routing.rules(scope)?,
+            routes: self.routing.routes(scope)?,
+            sysctls: self.observe_sysctls(scope)?,
+        })
+    }
+
+    fn apply(&mut self, transaction: &Transaction) -> Result<(), OpError> {
+        let ops = transaction.ops.as_slice();
+        match transaction.domain {
+            Domain::Xtables(table) => {
+                self.settle_baseline(ops)?;
+                let by_netlink =
+                    |op: &NetworkOp| matches!(op, NetworkOp::DeleteEmptyBuiltin { .. });
+                self.own_writes += ops.iter().filter(|op| by_netlink(op)).map(|_| 1).sum::<u64>();
+                self.xtables.apply(table, ops)
+            }
+            Domain::Sets => self.sets.apply(ops),
+            Domain::Routing => self.routing.apply(ops),
+            Domain::Sysctls => ops.iter().try_for_each(|op| self.apply_sysctl(op)),
+            Domain::Flows => self.delete_flows(ops),
+        }
+    }
+
+    fn flows(&mut self, filter: &FlowFilter) -> Result<Vec<Flow>, OpError> {
+        self.flows.flows(filter)
+    }
+}
+
+fn misplaced(op: &NetworkOp, domain: &str) -> OpError {
+    let detail = format!("holds an operation of another domain: {op:?}");
+    OpError::new(OpErrorClass::Invalid, format!("transaction of {domain}"), detail)
+}
+
+fn record_failure(error: RecordError) -> OpError {
+    let class = match &error {
+        RecordError::File { source, .. } | RecordError::Proc(source) => match source.kind() {
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+                OpErrorClass::Denied
+            }
+            _ => OpErrorClass::Transient,
+        },
+    };
+    OpError::new(class, "state file", error)
+}

@@ -2,6 +2,8 @@
 
 use std::fmt;
 use std::io;
+use std::sync::mpsc as blocking;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -17,7 +19,7 @@ use rtnetlink::packet_route::route::RouteMessage;
 use rtnetlink::packet_route::rule::RuleMessage;
 use smartnat_core::model::Family;
 use smartnat_core::ops::{OpError, OpErrorClass};
-use tokio::runtime::Runtime;
+use tokio::sync::mpsc;
 
 use super::errno::class_of_errno;
 use super::wire::address_family;
@@ -51,15 +53,37 @@ impl RequestError {
     }
 }
 
+type Message = NetlinkMessage<RouteNetlinkMessage>;
+type Answers = Result<Vec<Message>, RequestError>;
+
+/// A request and where its answers go.
+struct Exchange {
+    request: Message,
+    reply: blocking::SyncSender<Answers>,
+}
+
 /// A socket in the network namespace of the thread that opened it.
+///
+/// A thread of its own drives it, so that a caller may be inside an asynchronous runtime,
+/// where no other runtime can be driven.
 pub(crate) struct Connection {
-    runtime: Runtime,
-    handle: Handle,
+    exchanges: Option<mpsc::UnboundedSender<Exchange>>,
+    thread: Option<JoinHandle<()>>,
 }
 
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connection").finish_non_exhaustive()
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        // Without a sender the thread ends, at the latest when its last exchange times out.
+        self.exchanges = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
     }
 }
 
@@ -74,7 +98,11 @@ impl Connection {
             runtime.spawn(connection);
             handle
         };
-        Ok(Self { runtime, handle })
+        let (exchanges, queue) = mpsc::unbounded_channel();
+        let thread = std::thread::Builder::new()
+            .name("rtnetlink".into())
+            .spawn(move || runtime.block_on(serve(handle, queue)))?;
+        Ok(Self { exchanges: Some(exchanges), thread: Some(thread) })
     }
 
     pub(crate) fn links(&mut self) -> Result<Vec<LinkMessage>, RequestError> {
@@ -163,15 +191,28 @@ impl Connection {
         Err(RequestError::NoAnswer("the list changed each time while it was read"))
     }
 
-    fn exchange(
-        &mut self,
-        message: NetlinkMessage<RouteNetlinkMessage>,
-    ) -> Result<Vec<NetlinkMessage<RouteNetlinkMessage>>, RequestError> {
-        let closed = |_| RequestError::NoAnswer("the netlink socket was closed");
-        let answers = self.handle.request(message).map_err(closed)?;
-        self.runtime
-            .block_on(async { tokio::time::timeout(ANSWER_TIMEOUT, answers.collect()).await })
-            .map_err(|_| RequestError::NoAnswer("the kernel did not answer in 10 s"))
+    fn exchange(&mut self, request: Message) -> Answers {
+        let ended = RequestError::NoAnswer("the netlink socket was closed");
+        let (reply, answers) = blocking::sync_channel(1);
+        let Some(exchanges) = &self.exchanges else { return Err(ended) };
+        if exchanges.send(Exchange { request, reply }).is_err() {
+            return Err(ended);
+        }
+        answers.recv().unwrap_or(Err(ended))
+    }
+}
+
+/// Executes one exchange after the other until nobody can ask for another.
+async fn serve(mut handle: Handle, mut queue: mpsc::UnboundedReceiver<Exchange>) {
+    while let Some(Exchange { request, reply }) = queue.recv().await {
+        let answers = match handle.request(request) {
+            Ok(answers) => tokio::time::timeout(ANSWER_TIMEOUT, answers.collect())
+                .await
+                .map_err(|_| RequestError::NoAnswer("the kernel did not answer in 10 s")),
+            Err(_) => Err(RequestError::NoAnswer("the netlink socket was closed")),
+        };
+        // Who asked waits, so the reply has a receiver.
+        let _ = reply.send(answers);
     }
 }
 

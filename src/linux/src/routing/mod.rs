@@ -26,7 +26,7 @@ const OUR_PRIORITIES: u32 = 4;
 
 /// The routing side of the kernel, in the network namespace of the thread that opened it.
 ///
-/// All calls block. They must not be made inside an asynchronous runtime.
+/// All calls block; they may be made inside an asynchronous runtime.
 #[derive(Debug)]
 pub struct Routing {
     connection: Connection,

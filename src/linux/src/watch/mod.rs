@@ -7,7 +7,7 @@ mod classify_tests;
 
 use std::io;
 use std::ops::{BitOr, BitOrAssign};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
 use netlink_sys::{Socket, SocketAddr};
@@ -95,9 +95,9 @@ impl ChangeWatch {
         loop {
             let Self { route, netfilter, buffer } = &mut *self;
             // Registered before the queues are read, so that nothing arrives unnoticed between.
-            let route_ready = AsyncFd::with_interest(route.as_fd(), Interest::READABLE)?;
+            let route_ready = register(route)?;
             let netfilter_ready = match netfilter.as_ref() {
-                Some(socket) => Some(AsyncFd::with_interest(socket.as_fd(), Interest::READABLE)?),
+                Some(socket) => Some(register(socket)?),
                 None => None,
             };
             let changes = drain_all(route, netfilter.as_ref(), buffer)?;
@@ -121,6 +121,14 @@ impl ChangeWatch {
     pub fn pending(&mut self) -> io::Result<Changes> {
         drain_all(&self.route, self.netfilter.as_ref(), &mut self.buffer)
     }
+}
+
+#[allow(
+    deprecated,
+    reason = "sound for a borrowed descriptor; its successor is an unsafe function"
+)]
+fn register(socket: &Socket) -> io::Result<AsyncFd<BorrowedFd<'_>>> {
+    AsyncFd::with_interest(socket.as_fd(), Interest::READABLE)
 }
 
 fn subscribe(protocol: isize, groups: &[u32]) -> io::Result<Socket> {
