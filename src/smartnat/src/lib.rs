@@ -1,9 +1,17 @@
 //! The program `smartnat`: configuration, command line and the loop that drives
 //! the core. A library beside the binary so that tests can use its parts.
 
+pub mod backend;
 pub mod cli;
+pub mod commands;
+pub mod driver;
 pub mod error;
+pub mod host_file;
+pub mod lab;
 pub mod logging;
 pub mod output;
+pub mod planning;
+pub mod render;
 pub mod settings;
-pub mod lab;
+pub mod simulated;
+pub mod state_files;

@@ -1,0 +1,105 @@
+//! `smartnat cleanup`.
+
+use serde::Serialize;
+use smartnat_core::gateway::{EventKind, Gateway, Input};
+use smartnat_core::model::{Backend, GatewayConfig};
+
+use crate::cli::{CleanupArgs, OutputFormat};
+use crate::driver::{now, settle};
+use crate::error::{CommandError, Outcome};
+use crate::settings::Settings;
+use crate::state_files::StateFiles;
+use crate::{backend, output};
+
+/// What a clean-up did.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+struct Report {
+    /// Nothing of ours is left.
+    complete: bool,
+    operations: usize,
+    messages: Vec<String>,
+}
+
+/// Removes everything of ours (T16), or with `--legacy` what the Go version left (T14).
+pub(super) fn cleanup(
+    settings: &Settings,
+    args: &CleanupArgs,
+    format: OutputFormat,
+) -> Result<Outcome, CommandError> {
+    if settings.gateway.backend == Backend::Simulated {
+        return Err(CommandError::Usage(
+            "--backend: a simulated kernel keeps nothing, so there is nothing to clean up".into(),
+        ));
+    }
+    let _lock = backend::lock(settings)?;
+    let report = if args.legacy { remove_predecessor(settings)? } else { remove_ours(settings)? };
+    match format {
+        OutputFormat::Text => output::print(&report.text())?,
+        OutputFormat::Json => output::print_json(&report)?,
+    }
+    Ok(if report.complete { Outcome::Success } else { Outcome::Rejected })
+}
+
+fn remove_ours(settings: &Settings) -> Result<Report, CommandError> {
+    let failed = |error: &dyn std::fmt::Display| CommandError::Failed(error.to_string());
+    let files = StateFiles::open(&settings.state_dir).map_err(|error| failed(&error))?;
+    let mut kernel = backend::open(backend::options(settings))?;
+    let mut gateway = Gateway::new(config_of_last_run(settings, &files));
+    gateway.handle_input(now(), Input::CleanUp);
+    let settled = settle(&mut gateway, &mut kernel, now());
+    let mut report = Report {
+        complete: settled.events.iter().any(|event| event.kind == EventKind::CleanedUp),
+        operations: settled.transactions.iter().map(|t| t.ops.len()).sum(),
+        messages: Vec::new(),
+    };
+    let told = settled.events.into_iter().filter(|event| event.kind != EventKind::CleanedUp);
+    report.messages.extend(told.map(|event| event.message));
+    if report.complete {
+        for result in [
+            kernel.forget_baseline().map_err(|error| error.to_string()),
+            files.remove().map_err(|error| format!("state files: {error}")),
+        ] {
+            if let Err(message) = result {
+                report.complete = false;
+                report.messages.push(message);
+            }
+        }
+    }
+    Ok(report)
+}
+
+/// Numbers that the last run was told and this call was not: its objects carry them.
+fn config_of_last_run(settings: &Settings, files: &StateFiles) -> GatewayConfig {
+    let mut config = settings.gateway.clone();
+    let Ok(Some(last)) = files.read_status() else { return config };
+    let last = last.process.config;
+    if !last.problems().is_empty() {
+        return config;
+    }
+    if settings.origin("markMask").is_none() {
+        config.mark_mask = last.mark_mask;
+    }
+    if settings.origin("tableBase").is_none() {
+        config.table_base = last.table_base;
+    }
+    if settings.origin("rulePriority").is_none() {
+        config.rule_priority = last.rule_priority;
+    }
+    config
+}
+
+impl Report {
+    fn text(&self) -> String {
+        let mut text: String = self.messages.iter().map(|message| format!("{message}\n")).collect();
+        text += &match (self.complete, self.operations) {
+            (true, 0) => "There was nothing to remove.\n".to_owned(),
+            (true, operations) => format!("Everything is removed ({operations} operations).\n"),
+            (false, _) => "Something could not be removed; see above.\n".to_owned(),
+        };
+        text
+    }
+}
+
+fn remove_predecessor(_settings: &Settings) -> Result<Report, CommandError> {
+    Err(CommandError::Failed("not built".into()))
+}

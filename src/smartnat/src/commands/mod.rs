@@ -1,0 +1,58 @@
+//! The commands, one a module.
+
+mod cleanup;
+mod host;
+mod plan;
+mod run;
+mod status;
+mod validate;
+
+use clap::CommandFactory;
+
+use crate::cli::{Cli, Command, OutputFormat};
+use crate::error::{CommandError, Outcome};
+use crate::{logging, output};
+
+/// Does what the command line asks for.
+pub fn execute(
+    cli: &Cli,
+    variables: impl IntoIterator<Item = (String, String)>,
+) -> Result<Outcome, CommandError> {
+    let format = cli.common.output;
+    match &cli.command {
+        Command::Completions { shell } => return completions(*shell),
+        Command::Crd => return crd(format),
+        _ => {}
+    }
+    let settings = cli.settings(variables)?;
+    logging::start(&settings);
+    match &cli.command {
+        Command::Run(args) => run::run(&settings, args),
+        Command::Validate(args) => validate::validate(&settings, args, format),
+        Command::Plan(args) => plan::plan(&settings, args, format),
+        Command::Status => status::status(&settings, format),
+        Command::Cleanup(args) => cleanup::cleanup(&settings, args, format),
+        Command::Host => host::host(format),
+        Command::Demo => Err(CommandError::Failed("the demo is not built yet".into())),
+        Command::Completions { .. } | Command::Crd => Ok(Outcome::Success),
+    }
+}
+
+fn completions(shell: clap_complete::Shell) -> Result<Outcome, CommandError> {
+    let mut text = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "smartnat", &mut text);
+    output::print(&String::from_utf8_lossy(&text))?;
+    Ok(Outcome::Success)
+}
+
+fn crd(format: OutputFormat) -> Result<Outcome, CommandError> {
+    match format {
+        OutputFormat::Json => output::print_json(&smartnat_cluster::api::crd())?,
+        OutputFormat::Text => {
+            let text = smartnat_cluster::api::crd_yaml()
+                .map_err(|error| CommandError::Failed(format!("the definition: {error}")))?;
+            output::print(&text)?;
+        }
+    }
+    Ok(Outcome::Success)
+}

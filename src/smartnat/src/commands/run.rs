@@ -1,0 +1,147 @@
+//! `smartnat run`.
+
+use std::sync::Arc;
+
+use smartnat_core::gateway::Gateway;
+use smartnat_core::model::{Backend, HostState};
+use smartnat_linux::{InstanceLock, OpenError, is_privileged};
+use tokio::sync::{Notify, mpsc};
+
+use crate::cli::RunArgs;
+use crate::driver::host::Host;
+use crate::driver::sources::{Manifests, Signals};
+use crate::driver::{Driver, Journal, KernelThread, ThreadEnded};
+use crate::error::{CommandError, Outcome};
+use crate::settings::{LEGACY_PREFIX, Origin, Settings};
+use crate::state_files::{StateFiles, remove_if_there};
+use crate::{backend, simulated};
+
+/// Events that may wait for the driver.
+const QUEUE: usize = 16;
+
+/// Runs until it is told to end.
+pub(super) fn run(settings: &Settings, args: &RunArgs) -> Result<Outcome, CommandError> {
+    settings.require_uplinks()?;
+    settings.require_manifests()?;
+    if let Some(path) = &args.ready_file {
+        remove_if_there(path).map_err(|error| {
+            CommandError::Usage(format!("--ready-file {}: {error}", path.display()))
+        })?;
+    }
+    // Released when this function ends, after the kernel thread has done its last work.
+    let _lock = match settings.gateway.backend {
+        Backend::Iptables => Some(preflight(settings)?),
+        Backend::Simulated => None,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| CommandError::Failed(format!("no event loop: {error}")))?;
+    let result = runtime.block_on(drive(settings, args));
+    runtime.shutdown_background();
+    result.map(|()| Outcome::Success)
+}
+
+/// Everything without which the first operation must not be.
+fn preflight(settings: &Settings) -> Result<InstanceLock, CommandError> {
+    if !is_privileged() {
+        return Err(CommandError::Failed(format!(
+            "{}; `--backend simulated` is a dry run that needs none",
+            OpenError::NotPrivileged
+        )));
+    }
+    backend::lock(settings)
+}
+
+async fn drive(settings: &Settings, args: &RunArgs) -> Result<(), CommandError> {
+    let failed = |error: &dyn std::fmt::Display| CommandError::Failed(error.to_string());
+    // First, so that a signal finds the loop and not a half-made start.
+    let signals = Signals::open().map_err(|error| failed(&error))?;
+    let manifests = Manifests::open(settings.require_manifests()?)
+        .map_err(|error| CommandError::Usage(format!("--manifests: {error}")))?;
+    let simulated = settings.gateway.backend == Backend::Simulated;
+    let host = Host::open(!simulated).await.map_err(|error| failed(&error))?;
+    warn_of_partial_matches(settings, &host.first);
+    let kernel = start_kernel(settings, &host.first).await?;
+    let journal =
+        Journal::new(state_files(settings)?, settings.gateway.clone(), args.ready_file.clone());
+    tracing::info!(
+        instance = settings.gateway.instance, backend = ?settings.gateway.backend, "started"
+    );
+    let (to, incoming) = mpsc::channel(QUEUE);
+    let reload = Arc::new(Notify::new());
+    tokio::spawn(signals.follow(to.clone(), Arc::clone(&reload)));
+    tokio::spawn(host.follow(to.clone()));
+    tokio::spawn(manifests.follow(to, reload));
+    let driver = Driver::new(Gateway::new(settings.gateway.clone()), kernel, journal);
+    driver.run(incoming).await.map_err(|error| failed(&error))
+}
+
+async fn start_kernel(settings: &Settings, host: &HostState) -> Result<KernelThread, CommandError> {
+    let ended = |error: ThreadEnded| CommandError::Failed(error.to_string());
+    match settings.gateway.backend {
+        Backend::Simulated => {
+            tracing::info!("a dry run on a simulated kernel with this host's interfaces");
+            let host = host.clone();
+            let started = KernelThread::start(move || Ok(simulated::open(&host))).await;
+            started.map_err(ended)?
+        }
+        Backend::Iptables => {
+            let options = backend::options(settings);
+            let started = KernelThread::start(move || backend::open(options)).await;
+            started.map_err(ended)?
+        }
+    }
+}
+
+/// A dry run writes files only where it is told to, since those of a real run may be there.
+fn state_files(settings: &Settings) -> Result<Option<StateFiles>, CommandError> {
+    let simulated = settings.gateway.backend == Backend::Simulated;
+    if simulated && settings.origin("stateDir").is_none() {
+        return Ok(None);
+    }
+    StateFiles::open(&settings.state_dir)
+        .map(Some)
+        .map_err(|error| CommandError::Failed(format!("the network namespace: {error}")))
+}
+
+/// The Go version matched any part of a name; whoever relied on that should learn why an
+/// interface is not taken.
+fn warn_of_partial_matches(settings: &Settings, host: &HostState) {
+    let Some(Origin::Variable(variable)) = settings.origin("uplinkPattern") else { return };
+    if !variable.starts_with(LEGACY_PREFIX) {
+        return;
+    }
+    for name in partial_matches(&settings.gateway.uplink_pattern, host) {
+        tracing::warn!(
+            "{variable} matches only a part of the name of interface {name}, which is no uplink; \
+             write a pattern of the whole name, or use --uplink {name}"
+        );
+    }
+}
+
+fn partial_matches<'a>(pattern: &str, host: &'a HostState) -> Vec<&'a str> {
+    let compiled = |pattern: &str| regex_lite::Regex::new(pattern).ok();
+    let (Some(part), Some(whole)) = (compiled(pattern), compiled(&format!("^(?:{pattern})$")))
+    else {
+        return Vec::new();
+    };
+    let names = host.links.keys().map(String::as_str);
+    names.filter(|name| part.is_match(name) && !whole.is_match(name)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use smartnat_core::model::Link;
+
+    use super::*;
+
+    #[test]
+    fn interfaces_that_the_go_version_would_have_taken_are_found() {
+        let names = ["eth1", "eth10", "veth1", "lo"];
+        let links = names.map(|name| (name.to_owned(), Link::default())).into();
+        let host = HostState { links, ..HostState::default() };
+        assert_eq!(partial_matches("eth1", &host), ["eth10", "veth1"]);
+        assert!(partial_matches(".*eth.*", &host).is_empty());
+    }
+}

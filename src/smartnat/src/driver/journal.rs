@@ -1,0 +1,159 @@
+//! What a run tells: log lines, the status file, the counters, the ready file.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use smartnat_core::gateway::Event;
+use smartnat_core::model::GatewayConfig;
+use smartnat_core::status::StatusReport;
+
+use super::kernel_thread::{Counters, Done, Job};
+use crate::state_files::{StateFiles, Stats, write_atomically};
+
+/// Tells what a run does.
+#[derive(Debug)]
+pub struct Journal {
+    files: Option<StateFiles>,
+    config: GatewayConfig,
+    ready_file: Option<PathBuf>,
+    degraded: BTreeSet<String>,
+    counters: Counters,
+    at_rest: Counters,
+    transactions: u64,
+    since: Instant,
+    syncs: u64,
+}
+
+impl Journal {
+    /// A journal of a run that begins now; without files it only logs.
+    pub fn new(
+        files: Option<StateFiles>,
+        config: GatewayConfig,
+        ready_file: Option<PathBuf>,
+    ) -> Self {
+        Self {
+            files,
+            config,
+            ready_file,
+            degraded: BTreeSet::new(),
+            counters: Counters::default(),
+            at_rest: Counters::default(),
+            transactions: 0,
+            since: Instant::now(),
+            syncs: 0,
+        }
+    }
+
+    /// Counters so far.
+    pub fn stats(&self) -> Stats {
+        Stats {
+            operations: self.counters.operations,
+            processes_started: self.counters.processes,
+            syncs: self.syncs,
+        }
+    }
+
+    /// Something is handed to the kernel.
+    pub(super) fn begin(&mut self, job: &Job) {
+        if let Job::Apply(transaction) = job {
+            if self.transactions == 0 {
+                self.since = Instant::now();
+            }
+            self.transactions += 1;
+            for op in &transaction.ops {
+                tracing::debug!(domain = ?transaction.domain, ?op, "apply");
+            }
+        }
+    }
+
+    /// The kernel has answered.
+    pub(super) fn end(&mut self, done: &Done) {
+        self.counters = done.counters;
+    }
+
+    /// Something worth telling happened.
+    pub(super) fn event(&self, event: &Event) {
+        let kind = format!("{:?}", event.kind);
+        let mapping = event.mapping.as_ref().map(ToString::to_string).unwrap_or_default();
+        if event.kind.is_warning() {
+            tracing::warn!(kind, mapping, "{}", event.message);
+        } else {
+            tracing::info!(kind, mapping, "{}", event.message);
+        }
+    }
+
+    /// The status changed.
+    pub(super) fn status(&mut self, report: &StatusReport) {
+        let degraded: BTreeSet<String> = report.degraded.iter().cloned().collect();
+        for line in degraded.difference(&self.degraded) {
+            tracing::warn!("degraded: {line}");
+        }
+        for line in self.degraded.difference(&degraded) {
+            tracing::info!("no longer degraded: {line}");
+        }
+        self.degraded = degraded;
+        // The status goes first: who waits for the ready file or the counters may read it.
+        if let Some(files) = &self.files {
+            let written = files.write_status(&self.config, report);
+            warn_of(written, "status", &files.status_path());
+        }
+    }
+
+    /// The gateway has nothing more to do for now; `report` is its latest status.
+    pub(super) fn rest(&mut self, report: Option<&StatusReport>) {
+        let operations = self.counters.operations - self.at_rest.operations;
+        let processes = self.counters.processes - self.at_rest.processes;
+        let in_sync = report.is_some_and(|report| report.in_sync);
+        let first = in_sync && self.syncs == 0;
+        if operations == 0 && !first {
+            return;
+        }
+        self.at_rest = self.counters;
+        let transactions = std::mem::take(&mut self.transactions);
+        let milliseconds = if transactions == 0 { 0 } else { self.since.elapsed().as_millis() };
+        let mappings = report.map_or(0, |report| report.mappings.len());
+        if in_sync {
+            self.syncs += 1;
+            tracing::info!(operations, transactions, processes, milliseconds, mappings, "in sync");
+        } else {
+            tracing::warn!(
+                operations,
+                transactions,
+                processes,
+                milliseconds,
+                mappings,
+                "not in sync"
+            );
+        }
+        self.write_stats();
+        if first && let Some(path) = self.ready_file.take() {
+            let content = format!("{}\n", std::process::id());
+            warn_of(write_atomically(&path, content.as_bytes()), "ready", &path);
+        }
+    }
+
+    fn write_stats(&self) {
+        if let Some(files) = &self.files {
+            warn_of(files.write_stats(&self.stats()), "statistics", &files.stats_path());
+        }
+    }
+
+    /// The run ends.
+    pub(super) fn finish(&mut self) {
+        self.write_stats();
+        let Stats { operations, processes_started, syncs } = self.stats();
+        tracing::info!(
+            operations,
+            processes_started,
+            syncs,
+            "ended; the dataplane is left serving"
+        );
+    }
+}
+
+fn warn_of(result: std::io::Result<()>, what: &str, path: &std::path::Path) {
+    if let Err(error) = result {
+        tracing::warn!("the {what} file {} can't be written: {error}", path.display());
+    }
+}
