@@ -1,4 +1,4 @@
-//! Executes SmartNat's operations on the running Linux kernel and reads it back.
+//! Executes the core's operations on the running Linux kernel and reads it back.
 //!
 //! Everything here acts on the network namespace of the calling thread, so one process
 //! can serve several namespaces from one thread each. [`LinuxKernel`] is the whole;
@@ -12,6 +12,7 @@ pub mod kernel;
 mod lock;
 mod namespace;
 pub mod netlink;
+pub mod predecessor;
 mod privilege;
 pub mod routing;
 pub mod sysctl;

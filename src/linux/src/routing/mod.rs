@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::ops::Range;
 
+use rtnetlink::packet_route::route::RouteMessage;
 use smartnat_core::model::Family;
 use smartnat_core::objects::{ObservationScope, Route, RoutingRule};
 use smartnat_core::ops::{NetworkOp, OpError, OpErrorClass};
@@ -18,7 +19,8 @@ use smartnat_core::ops::{NetworkOp, OpError, OpErrorClass};
 pub(crate) use connection::{Connection, RequestError};
 pub(crate) use errno::class_of_errno;
 pub(crate) use wire::{
-    MAIN_TABLE, NextHop, destination, interface_names, main_routes_filter, next_hops, table_of,
+    MAIN_TABLE, NextHop, destination, interface_names, main_routes_filter, next_hops,
+    routes_of_table_filter, table_of,
 };
 
 /// How many rule priorities are ours, as the core's observation scope says.
@@ -124,7 +126,7 @@ impl Routing {
     }
 
     fn put_route(&mut self, route: &Route, names: &BTreeMap<u32, String>) -> Result<(), OpError> {
-        let request = self.encode_route(route, names)?;
+        let request = encode_route(route, names)?;
         self.operations += 1;
         self.connection.put_route(request).map_err(|e| e.about(wire::describe_route(route)))
     }
@@ -134,28 +136,19 @@ impl Routing {
         route: &Route,
         names: &BTreeMap<u32, String>,
     ) -> Result<(), OpError> {
-        let request = self.encode_route(route, names)?;
+        let request = encode_route(route, names)?;
         self.operations += 1;
         self.connection.delete_route(request).map_err(|e| e.about(wire::describe_route(route)))
     }
+}
 
-    fn encode_route(
-        &self,
-        route: &Route,
-        names: &BTreeMap<u32, String>,
-    ) -> Result<rtnetlink::packet_route::route::RouteMessage, OpError> {
-        let index = names.iter().find(|(_, name)| **name == route.interface).map(|(i, _)| *i);
-        let index = index.ok_or_else(|| {
-            OpError::new(
-                OpErrorClass::NotFound,
-                wire::describe_route(route),
-                format!("there is no interface {}", route.interface),
-            )
-        })?;
-        wire::encode_route(route, index).map_err(|detail| {
-            OpError::new(OpErrorClass::Invalid, wire::describe_route(route), detail)
-        })
-    }
+fn encode_route(route: &Route, names: &BTreeMap<u32, String>) -> Result<RouteMessage, OpError> {
+    let failure = |class, detail: &str| OpError::new(class, wire::describe_route(route), detail);
+    let index = names.iter().find(|(_, name)| **name == route.interface).map(|(i, _)| *i);
+    let index = index.ok_or_else(|| {
+        failure(OpErrorClass::NotFound, &format!("there is no interface {}", route.interface))
+    })?;
+    wire::encode_route(route, index).map_err(|detail| failure(OpErrorClass::Invalid, detail))
 }
 
 /// Families that the kernel has. IPv6 may be compiled out or switched off at boot.

@@ -57,6 +57,14 @@ pub(crate) fn main_routes_filter(family: Family) -> RouteMessage {
     filter
 }
 
+/// Asks the kernel for all routes of one table.
+pub(crate) fn routes_of_table_filter(family: Family, table: u32) -> RouteMessage {
+    let mut filter = RouteMessage::default();
+    filter.header.address_family = address_family(family);
+    filter.attributes.push(RouteAttribute::Table(table));
+    filter
+}
+
 pub(crate) fn encode_rule(rule: &RoutingRule) -> RuleMessage {
     let RuleAction::Lookup { table, suppress_prefix } = rule.action;
     let mut message = RuleMessage::default();
@@ -95,7 +103,8 @@ pub(crate) fn decode_rule(family: Family, message: &RuleMessage) -> Option<Routi
     if !plain {
         return None;
     }
-    let (mut value, mut mask, mut protocol, mut suppress) = (None, None, None, NO_SUPPRESSION);
+    let (mut value, mut value_mask, mut protocol, mut suppress) =
+        (None, None, None, NO_SUPPRESSION);
     let mut table = u32::from(header.table);
     let (mut priority, mut in_interface, mut address) = (0, None, None);
     for attribute in &message.attributes {
@@ -106,7 +115,7 @@ pub(crate) fn decode_rule(family: Family, message: &RuleMessage) -> Option<Routi
             RuleAttribute::SuppressPrefixLen(length) => suppress = *length,
             RuleAttribute::Iifname(name) => in_interface = Some(name.clone()),
             RuleAttribute::FwMark(number) => value = Some(*number),
-            RuleAttribute::FwMask(number) => mask = Some(*number),
+            RuleAttribute::FwMask(number) => value_mask = Some(*number),
             RuleAttribute::Destination(ip) => address = Some(*ip),
             RuleAttribute::Source(_)
             | RuleAttribute::Oifname(_)
@@ -127,9 +136,9 @@ pub(crate) fn decode_rule(family: Family, message: &RuleMessage) -> Option<Routi
         Some(ip) => Some(IpNet::new(ip, header.dst_len).ok()?),
         None => None,
     };
-    let mark = match (value, mask) {
+    let mark = match (value, value_mask) {
         (None, None) => None,
-        (value, mask) => Some((value.unwrap_or(0), mask.unwrap_or(u32::MAX))),
+        (value, bits) => Some((value.unwrap_or(0), bits.unwrap_or(u32::MAX))),
     };
     let suppress_prefix = match suppress {
         NO_SUPPRESSION => None,

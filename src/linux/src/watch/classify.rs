@@ -3,7 +3,7 @@
 use smartnat_core::objects::{BuiltinHook, CHAIN_PREFIX, ROUTE_PROTOCOL};
 
 use super::Changes;
-use crate::netlink::{Attribute, Attributes};
+use crate::netlink::Attributes;
 
 const HOST: Changes = Changes { host: true, kernel: false };
 const KERNEL: Changes = Changes { host: false, kernel: true };
@@ -94,12 +94,8 @@ fn route_message(kind: u16, body: &[u8]) -> Option<Changes> {
         }
         RTM_NEWRULE | RTM_DELRULE => {
             let attributes = Attributes::new(body.get(RULE_HEADER_BYTES..)?);
-            let protocol = find(attributes, FRA_PROTOCOL)?;
-            if protocol.and_then(|a| a.byte().ok()) == Some(ROUTE_PROTOCOL) {
-                KERNEL
-            } else {
-                NOTHING
-            }
+            let protocol = value(attributes, FRA_PROTOCOL)?;
+            if protocol == [ROUTE_PROTOCOL] { KERNEL } else { NOTHING }
         }
         _ => NOTHING,
     })
@@ -112,8 +108,8 @@ fn nftables_message(kind: u16, body: &[u8]) -> Option<Changes> {
         return Some(NOTHING);
     }
     let attributes = Attributes::new(body.get(NFGEN_BYTES..)?);
-    let chain = |attribute: u16| Some(find(attributes, attribute)?.map(|a| a.text()));
-    let ours = |name: Option<String>| name.is_some_and(|n| n.starts_with(CHAIN_PREFIX));
+    let chain = |attribute: u16| Some(name(value(attributes, attribute)?));
+    let ours = |name: &[u8]| name.starts_with(CHAIN_PREFIX.as_bytes());
     let concerns_us = match kind & 0xff {
         NFT_MSG_DELTABLE => true,
         NFT_MSG_NEWCHAIN | NFT_MSG_DELCHAIN => ours(chain(NFTA_CHAIN_NAME)?),
@@ -121,16 +117,20 @@ fn nftables_message(kind: u16, body: &[u8]) -> Option<Changes> {
         // A deleted jump to us is one in a built-in chain.
         NFT_MSG_DELRULE => {
             let name = chain(NFTA_RULE_CHAIN)?;
-            let builtin = BuiltinHook::ALL.iter().any(|h| name.as_deref() == Some(h.name()));
-            builtin || ours(name)
+            ours(name) || BuiltinHook::ALL.iter().any(|h| h.name().as_bytes() == name)
         }
         _ => false,
     };
     Some(if concerns_us { KERNEL } else { NOTHING })
 }
 
-/// The attribute of that number, if there is one; `None`: the message cannot be read.
-fn find(mut attributes: Attributes<'_>, kind: u16) -> Option<Option<Attribute<'_>>> {
+/// The attribute's bytes, none where it is absent; `None`: the message cannot be read.
+fn value(mut attributes: Attributes<'_>, kind: u16) -> Option<&[u8]> {
     let found = attributes.find(|a| a.as_ref().map_or(true, |a| a.kind == kind));
-    found.transpose().ok()
+    found.map_or(Some(&[]), |a| a.ok().map(|a| a.value))
+}
+
+/// A string without its NUL.
+fn name(value: &[u8]) -> &[u8] {
+    value.strip_suffix(&[0]).unwrap_or(value)
 }
