@@ -10,13 +10,13 @@ use smartnat_core::status::StatusReport;
 
 use crate::SimKernel;
 
-/// Inputs and outputs within one call, beyond which a gateway counts as not coming to rest.
+/// Inputs and outputs while time stands still, beyond which a gateway does not come to rest.
 const MAX_STEPS: usize = 10_000;
 /// Steps that the report of a gateway that does not come to rest shows.
 const SHOWN_STEPS: usize = 40;
 
-/// A gateway and its kernel. Every call returns when the gateway has nothing left to do;
-/// one that does not come to rest within 10,000 steps panics with the last steps.
+/// A gateway and its kernel. Every call returns when the gateway has nothing left to do; one
+/// that does not come to rest within 10,000 steps while time stands still panics with the last of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Driver {
     /// The gateway under test.
@@ -87,6 +87,9 @@ impl Driver {
         let end = self.kernel.now().plus_millis(millis);
         let mut steps = 0;
         while let Some(at) = self.gateway.poll_timeout().filter(|at| *at <= end) {
+            if at > self.kernel.now() {
+                steps = 0;
+            }
             self.pass_until(at);
             self.input(Input::Tick, &mut steps);
             self.settle(&mut steps);
@@ -193,7 +196,7 @@ fn describe_input(input: &Input) -> String {
         Input::Observed(result) => {
             format!("<- observed: {}", failure(result.as_ref().map(|_| ())))
         }
-        Input::Applied(result) => format!("<- applied: {}", failure(result.as_ref().map(|()| ()))),
+        Input::Applied(result) => format!("<- applied: {}", failure(result.as_ref().copied())),
         Input::Flows(result) => format!("<- flows: {}", failure(result.as_ref().map(|_| ()))),
         Input::KernelChanged => "<- kernel changed".into(),
         Input::Tick => "<- tick".into(),

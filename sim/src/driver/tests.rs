@@ -1,6 +1,9 @@
 use smartnat_core::gateway::EventKind;
-use smartnat_core::model::{ClusterObject, GatewayConfig, Protocol};
-use smartnat_core::objects::{KernelState, ObservationScope, RoutingRule, RuleAction};
+use smartnat_core::model::{ClusterObject, Family, GatewayConfig, Protocol};
+use smartnat_core::objects::{
+    KernelState, ObservationScope, RoutingRule, RuleAction, SysctlKey, XtRule, XtTable, XtTableId,
+    XtTarget,
+};
 use smartnat_core::ops::{Kernel, OpErrorClass};
 
 use super::*;
@@ -25,13 +28,15 @@ fn kernel(flavour: XtFlavour) -> SimKernel {
         ("int0", ["10.0.0.2/24", "fd00::2/64"]),
     ] {
         kernel.add_link(name);
-        addresses.iter().for_each(|address| kernel.add_address(name, address));
+        for address in addresses {
+            kernel.add_address(name, address);
+        }
     }
     kernel.add_host_route("0.0.0.0/0", Some("10.0.0.1"), "int0");
     kernel.add_host_route("::/0", Some("fd00::1"), "int0");
     kernel.foreign_rule(
         RoutingRule {
-            family: smartnat_core::model::Family::V4,
+            family: Family::V4,
             priority: 100,
             in_interface: None,
             mark: None,
@@ -137,4 +142,55 @@ fn every_single_failure_is_recovered_from() {
         driver.advance(120_000);
         assert_eq!(held(&mut driver), wanted, "failure of operation {n}");
     }
+}
+
+const MANGLE: XtTableId = XtTableId { family: Family::V4, table: XtTable::Mangle };
+
+/// What somebody else does to the kernel.
+type Change = (&'static str, fn(&mut SimKernel));
+
+#[test]
+fn what_others_change_of_ours_is_back_within_five_seconds() {
+    let wanted = held(&mut started());
+    let changes: [Change; 5] = [
+        ("jumps flushed", |k| {
+            k.foreign_delete_rules(MANGLE, "PREROUTING", |_| true);
+        }),
+        ("a rule added", |k| {
+            let rule = XtRule::new(XtTarget::Unknown("-j LOG".into()));
+            k.foreign_append(MANGLE, "SMARTNAT-MARK", &rule);
+        }),
+        ("routing rules deleted", |k| k.foreign_delete_routing_rules(|r| r.protocol == 83)),
+        ("routes deleted", |k| k.foreign_delete_routes(|r| r.route.table == 7001)),
+        ("sysctl written", |k| {
+            k.write_sysctl(&SysctlKey::Forwarding(Family::V4), "0").expect("it exists");
+        }),
+    ];
+    for (what, change) in changes {
+        let mut driver = started();
+        let sysctls = driver.kernel.sysctls().clone();
+        driver.take_events();
+        change(&mut driver.kernel);
+        assert!(held(&mut driver) != wanted || *driver.kernel.sysctls() != sysctls, "{what}");
+        driver.advance(5_000);
+        assert_eq!(held(&mut driver), wanted, "T17: {what}");
+        assert_eq!(*driver.kernel.sysctls(), sysctls, "T17: {what}");
+        let events = driver.take_events();
+        assert!(events.iter().any(|e| e.kind == EventKind::DriftRepaired), "T17: {what}");
+    }
+}
+
+#[test]
+fn routes_that_a_link_took_along_come_back_with_it() {
+    let mut driver = started();
+    let wanted = held(&mut driver);
+    driver.kernel.set_link_up("ext1", false);
+    driver.host_changed();
+    assert_ne!(held(&mut driver), wanted);
+    driver.kernel.set_link_up("ext1", true);
+    driver.kernel.add_address("ext1", "2001:db8:1::10/64");
+    driver.host_changed();
+    driver.advance(60_000);
+    assert_eq!(held(&mut driver), wanted);
+    assert!(driver.status().is_some_and(|s| s.in_sync));
 }

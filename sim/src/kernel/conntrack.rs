@@ -36,7 +36,7 @@ impl Conntrack {
     }
 
     /// Entries with `mark & filter.mask == filter.mark`.
-    pub(super) fn select(&self, filter: &FlowFilter) -> Vec<Flow> {
+    pub(super) fn select(&self, filter: FlowFilter) -> Vec<Flow> {
         self.flows.values().filter(|f| f.mark & filter.mask == filter.mark).copied().collect()
     }
 

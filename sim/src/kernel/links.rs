@@ -22,7 +22,7 @@ pub struct SimLink {
 /// All links, and the families that the kernel has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Links {
-    links: BTreeMap<String, SimLink>,
+    by_name: BTreeMap<String, SimLink>,
     last_index: u32,
     families: Vec<Family>,
 }
@@ -39,7 +39,7 @@ impl Links {
     /// Loopback alone.
     pub(super) fn new() -> Self {
         let mut links =
-            Self { links: BTreeMap::new(), last_index: 0, families: Family::ALL.to_vec() };
+            Self { by_name: BTreeMap::new(), last_index: 0, families: Family::ALL.to_vec() };
         links.add("lo");
         for address in ["127.0.0.1/8", "::1/128"] {
             let address = address.parse().expect("a constant address");
@@ -50,12 +50,12 @@ impl Links {
 
     /// One link.
     pub fn get(&self, name: &str) -> Option<&SimLink> {
-        self.links.get(name)
+        self.by_name.get(name)
     }
 
     /// All links by name, loopback included.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &SimLink)> {
-        self.links.iter().map(|(name, link)| (name.as_str(), link))
+        self.by_name.iter().map(|(name, link)| (name.as_str(), link))
     }
 
     /// Families that the kernel has.
@@ -89,15 +89,15 @@ impl Links {
         self.last_index += 1;
         let link =
             SimLink { index: self.last_index, up: true, carrier: true, addresses: Vec::new() };
-        assert!(self.links.insert(name.into(), link).is_none(), "link {name} exists already");
+        assert!(self.by_name.insert(name.into(), link).is_none(), "link {name} exists already");
     }
 
     pub(super) fn remove(&mut self, name: &str) {
-        assert!(self.links.remove(name).is_some(), "there is no link {name}");
+        assert!(self.by_name.remove(name).is_some(), "there is no link {name}");
     }
 
     /// For events on the host, which a test makes happen to links that it has added.
     pub(super) fn link_mut(&mut self, name: &str) -> &mut SimLink {
-        self.links.get_mut(name).unwrap_or_else(|| panic!("there is no link {name}"))
+        self.by_name.get_mut(name).unwrap_or_else(|| panic!("there is no link {name}"))
     }
 }

@@ -229,7 +229,7 @@ impl Kernel for SimKernel {
 
     fn flows(&mut self, filter: &FlowFilter) -> Result<Vec<Flow>, OpError> {
         self.faults.check_read("conntrack entries")?;
-        Ok(self.conntrack.select(filter))
+        Ok(self.conntrack.select(*filter))
     }
 }
 

@@ -323,6 +323,7 @@ impl HeldRoute {
         self.route.table == other.route.table
             && self.route.destination == other.route.destination
             && self.metric == other.metric
+            && self.learned == other.learned
     }
 }
 

@@ -8,7 +8,7 @@ use smartnat_core::ops::OpError;
 use super::{XtFlavour, XtTableRules, chain_object};
 use crate::kernel::error::invalid;
 
-/// Nested user-defined chains that nf_tables takes below a built-in one (`NFT_JUMP_STACK_SIZE`):
+/// Nested user-defined chains that `nf_tables` takes below a built-in one (`NFT_JUMP_STACK_SIZE`):
 /// 15 were accepted, 16 refused with "too many links". The legacy flavour took 30.
 const MAX_DEPTH: usize = 15;
 
