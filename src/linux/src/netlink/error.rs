@@ -83,7 +83,9 @@ impl NetlinkError {
 
 /// The class of a generic (positive) error number.
 pub fn errno_class(errno: i32) -> OpErrorClass {
-    const TRANSIENT: [i32; 2] = [Errno::NOBUFS.raw_os_error(), Errno::MFILE.raw_os_error()];
+    // RESTART: others changed nftables since its generation was read.
+    const TRANSIENT: [i32; 3] =
+        [Errno::NOBUFS.raw_os_error(), Errno::MFILE.raw_os_error(), Errno::RESTART.raw_os_error()];
     if TRANSIENT.contains(&errno) {
         return OpErrorClass::Transient;
     }
@@ -120,6 +122,7 @@ mod tests {
             (Errno::INVAL, OpErrorClass::Invalid),
             (Errno::NOMEM, OpErrorClass::Transient),
             (Errno::NOBUFS, OpErrorClass::Transient),
+            (Errno::RESTART, OpErrorClass::Transient),
             (Errno::AGAIN, OpErrorClass::Transient),
         ] {
             assert_eq!(errno_class(errno.raw_os_error()), class, "{errno}");

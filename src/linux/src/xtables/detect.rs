@@ -50,9 +50,13 @@ impl Xtables {
         self.count_reads(detector.reads);
         // Without its programs nothing of ours can have come there.
         let Ok(mut other) = other else { return Ok(None) };
-        let tables = other.observe();
+        let read = other.read();
         self.count_reads(other.processes_started().reads);
-        let tables = tables?;
+        let of_family = |(family, saved): (Family, SavedTables)| {
+            let ours = saved.ours.into_iter();
+            ours.map(move |(table, state)| (XtTableId { family, table }, state))
+        };
+        let tables: BTreeMap<_, _> = read?.into_iter().flat_map(of_family).collect();
         Ok((!tables.is_empty()).then_some(OtherFlavour { flavour, tables }))
     }
 }
@@ -68,9 +72,10 @@ impl Holdings {
     fn of(tables: &BTreeMap<Family, SavedTables>) -> Self {
         Self {
             ours: tables.values().any(|saved| !saved.ours.is_empty()),
-            foreign: tables
-                .values()
-                .any(|saved| saved.foreign.values().any(|table| !table.is_untouched())),
+            foreign: tables.values().any(|saved| {
+                !saved.unreadable.is_empty()
+                    || saved.foreign.values().any(|table| !table.is_untouched())
+            }),
         }
     }
 }

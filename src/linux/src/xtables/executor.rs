@@ -27,7 +27,7 @@ pub struct XtablesSettings {
 
 impl Default for XtablesSettings {
     fn default() -> Self {
-        Self { lock_wait: Duration::from_secs(10), process_time: Duration::from_secs(60) }
+        Self { lock_wait: Duration::from_secs(10), process_time: Duration::from_mins(1) }
     }
 }
 
@@ -73,10 +73,12 @@ impl Xtables {
         self.counts.reads = self.counts.reads.saturating_add(reads);
     }
 
-    /// What is ours; a table without anything of ours is absent. Starts one process a family.
+    /// What is ours; a table without anything of ours is absent. An error where a table cannot be
+    /// read. Starts one process a family.
     pub fn observe(&mut self) -> Result<BTreeMap<XtTableId, XtTableState>, OpError> {
         let mut observed = BTreeMap::new();
         for (family, saved) in self.read()? {
+            require_readable(family, &saved)?;
             for (table, state) in saved.ours {
                 observed.insert(XtTableId { family, table }, state);
             }
@@ -114,17 +116,8 @@ impl Xtables {
             let stderr = String::from_utf8_lossy(&finished.stderr);
             return Err(diagnose::failed_save(object, finished.status.code(), &stderr));
         }
-        let saved = parse_save(family, &String::from_utf8_lossy(&finished.stdout))
-            .map_err(|error| OpError::new(OpErrorClass::Invalid, &object, error))?;
-        for table in XtTable::ALL {
-            if saved.unreadable.contains(table.name()) {
-                let object = diagnose::table_name(XtTableId { family, table });
-                let detail = "holds rules that iptables-nft cannot read; whoever added them with \
-                              nft should use a table of its own";
-                return Err(OpError::new(OpErrorClass::Invalid, object, detail));
-            }
-        }
-        Ok(saved)
+        parse_save(family, &String::from_utf8_lossy(&finished.stdout))
+            .map_err(|error| OpError::new(OpErrorClass::Invalid, &object, error))
     }
 
     /// Executes the operations on one table by one process; on failure nothing of them is
@@ -178,6 +171,16 @@ impl Xtables {
         command::run(program, arguments, input, limits)
             .map_err(|error| OpError::new(error.class(), object, error))
     }
+}
+
+/// A table that cannot be read may hold ours.
+fn require_readable(family: Family, saved: &SavedTables) -> Result<(), OpError> {
+    let unreadable = |table: &XtTable| saved.unreadable.contains(table.name());
+    let Some(table) = XtTable::ALL.into_iter().find(unreadable) else { return Ok(()) };
+    let object = diagnose::table_name(XtTableId { family, table });
+    let detail = "holds rules that iptables-nft cannot read; whoever added them with nft should \
+                  use a table of its own";
+    Err(OpError::new(OpErrorClass::Invalid, object, detail))
 }
 
 /// Whether the calling thread's namespace has tables of the legacy flavour.
