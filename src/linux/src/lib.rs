@@ -15,6 +15,7 @@ pub mod netlink;
 pub mod predecessor;
 mod privilege;
 pub mod routing;
+pub mod survey;
 pub mod sysctl;
 pub mod watch;
 pub mod xtables;

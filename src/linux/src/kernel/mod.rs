@@ -5,6 +5,7 @@ mod record;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use smartnat_core::model::{HostState, IptablesFlavour};
@@ -17,7 +18,9 @@ use thiserror::Error;
 
 use crate::conntrack::ConntrackClient;
 use crate::ipset::IpsetClient;
+use crate::predecessor::{self, Leftovers};
 use crate::routing::Routing;
+use crate::survey::{Survey, survey};
 use crate::xtables::{Xtables, XtablesError, XtablesSettings};
 use crate::{is_privileged, observe_host, sysctl};
 
@@ -118,6 +121,16 @@ impl LinuxKernel {
     /// The host's links, addresses and routes.
     pub fn observe_host(&mut self) -> Result<HostState, OpError> {
         observe_host(&mut self.routing)
+    }
+
+    /// What is foreign and matters, given the addresses of each uplink.
+    pub fn survey(&self, uplinks: &BTreeMap<String, BTreeSet<IpAddr>>) -> Survey {
+        survey(self.xtables.settings(), uplinks)
+    }
+
+    /// What the Go version left.
+    pub fn find_predecessor(&self) -> Result<Leftovers, OpError> {
+        predecessor::find(self.xtables.settings())
     }
 
     /// Changes begun so far: requests to the kernel, writing processes, sysctl writes.
