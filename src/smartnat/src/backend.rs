@@ -1,6 +1,8 @@
 //! The Linux kernel as configured, and what must be right before it is touched.
 
-use smartnat_linux::{InstanceLock, LinuxKernel, LinuxOptions, OpenError, StateDir};
+use smartnat_linux::{
+    InstanceLock, LinuxKernel, LinuxOptions, OpenError, StateDir, XtablesSettings, predecessor,
+};
 
 use crate::driver::{Counters, CountingKernel};
 use crate::error::CommandError;
@@ -33,4 +35,32 @@ pub fn open(options: LinuxOptions) -> Result<LinuxKernel, CommandError> {
 pub fn lock(settings: &Settings) -> Result<InstanceLock, CommandError> {
     InstanceLock::acquire(&StateDir::new(&settings.state_dir))
         .map_err(|error| CommandError::Failed(error.to_string()))
+}
+
+/// How iptables is called where both flavours are looked into.
+pub fn xtables_settings(settings: &Settings) -> XtablesSettings {
+    XtablesSettings { lock_wait: settings.lock_wait, ..XtablesSettings::default() }
+}
+
+/// How many leftovers a refusal names.
+const NAMED: usize = 5;
+
+/// Refuses to start beside what the Go version left (T14): both would translate.
+pub fn refuse_predecessor(settings: &Settings) -> Result<(), CommandError> {
+    let leftovers = predecessor::find(xtables_settings(settings))
+        .map_err(|error| CommandError::Failed(error.to_string()))?;
+    for what in &leftovers.unreadable {
+        tracing::warn!("could not look for leftovers of the Go version: {what}");
+    }
+    if leftovers.is_empty() {
+        return Ok(());
+    }
+    let all = leftovers.describe();
+    let more = all.len().saturating_sub(NAMED);
+    let tail = if more > 0 { format!(" and {more} more") } else { String::new() };
+    Err(CommandError::Failed(format!(
+        "the Go version of SmartNat left objects in the kernel: {}{tail}; stop it, then remove \
+         them with `smartnat cleanup --legacy`",
+        all[..all.len().min(NAMED)].join(", ")
+    )))
 }

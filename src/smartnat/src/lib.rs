@@ -4,6 +4,7 @@
 pub mod backend;
 pub mod cli;
 pub mod commands;
+pub mod demo;
 pub mod driver;
 pub mod error;
 pub mod host_file;

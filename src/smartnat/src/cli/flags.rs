@@ -129,7 +129,7 @@ impl KernelFlags {
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Common")]
 pub struct CommonFlags {
-    /// Configuration file (YAML); variable SMARTNAT_CONFIG
+    /// Configuration file (YAML); variable `SMARTNAT_CONFIG`
     #[arg(long, value_name = "FILE", global = true)]
     pub config: Option<std::path::PathBuf>,
     /// Where status, statistics and the instance's lock are kept [default: /run/smartnat]

@@ -86,7 +86,7 @@ Files in the state directory, named by the inode of the network namespace (`stat
   INODE.status.json   what `smartnat status` shows
   INODE.stats.json    counters: operations, processes_started, syncs")]
 pub struct RunArgs {
-    /// Directory of YAML files with Mappings, Services and EndpointSlices
+    /// Directory of YAML files with Mappings, Services and endpoints
     #[arg(long, value_name = "DIR")]
     pub manifests: Option<String>,
     /// Create this file when the dataplane was read back and serves for the first time
@@ -135,7 +135,7 @@ Examples:
 Lines with + would be added, lines with - removed. Nothing is changed. With --host, neither root nor
 the host is needed, and its kernel is taken to hold nothing of ours yet.")]
 pub struct PlanArgs {
-    /// Directory of YAML files with Mappings, Services and EndpointSlices
+    /// Directory of YAML files with Mappings, Services and endpoints
     #[arg(long, value_name = "DIR")]
     pub manifests: Option<String>,
     /// Plan for the host of this file (see `smartnat host`) instead of this one

@@ -3,6 +3,7 @@
 use serde::Serialize;
 use smartnat_core::gateway::{EventKind, Gateway, Input};
 use smartnat_core::model::{Backend, GatewayConfig};
+use smartnat_linux::predecessor;
 
 use crate::cli::{CleanupArgs, OutputFormat};
 use crate::driver::{now, settle};
@@ -16,6 +17,7 @@ use crate::{backend, output};
 struct Report {
     /// Nothing of ours is left.
     complete: bool,
+    /// How many operations that took, or objects of the Go version that are gone.
     operations: usize,
     messages: Vec<String>,
 }
@@ -90,16 +92,28 @@ fn config_of_last_run(settings: &Settings, files: &StateFiles) -> GatewayConfig 
 
 impl Report {
     fn text(&self) -> String {
-        let mut text: String = self.messages.iter().map(|message| format!("{message}\n")).collect();
-        text += &match (self.complete, self.operations) {
-            (true, 0) => "There was nothing to remove.\n".to_owned(),
-            (true, operations) => format!("Everything is removed ({operations} operations).\n"),
-            (false, _) => "Something could not be removed; see above.\n".to_owned(),
+        let end = match (self.complete, self.operations) {
+            (true, 0) => "There was nothing to remove.".to_owned(),
+            (true, operations) => format!("Everything is removed ({operations} operations)."),
+            (false, _) => "Something could not be removed; see above.".to_owned(),
         };
-        text
+        let lines = self.messages.iter().chain(std::iter::once(&end));
+        lines.flat_map(|line| [line.as_str(), "\n"]).collect()
     }
 }
 
-fn remove_predecessor(_settings: &Settings) -> Result<Report, CommandError> {
-    Err(CommandError::Failed("not built".into()))
+fn remove_predecessor(settings: &Settings) -> Result<Report, CommandError> {
+    let xtables = backend::xtables_settings(settings);
+    let leftovers =
+        predecessor::find(xtables).map_err(|error| CommandError::Failed(error.to_string()))?;
+    let found = leftovers.describe().into_iter().map(|object| format!("found {object}"));
+    let unreadable = leftovers.unreadable.iter().map(|what| format!("could not look: {what}"));
+    let mut messages: Vec<String> = found.chain(unreadable).collect();
+    let removal = predecessor::remove(&leftovers, xtables);
+    messages.extend(removal.failures.iter().map(ToString::to_string));
+    Ok(Report {
+        complete: removal.failures.is_empty() && leftovers.unreadable.is_empty(),
+        operations: removal.removed,
+        messages,
+    })
 }

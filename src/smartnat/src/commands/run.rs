@@ -50,7 +50,9 @@ fn preflight(settings: &Settings) -> Result<InstanceLock, CommandError> {
             OpenError::NotPrivileged
         )));
     }
-    backend::lock(settings)
+    let lock = backend::lock(settings)?;
+    backend::refuse_predecessor(settings)?;
+    Ok(lock)
 }
 
 async fn drive(settings: &Settings, args: &RunArgs) -> Result<(), CommandError> {

@@ -72,17 +72,6 @@ impl Journal {
         self.counters = done.counters;
     }
 
-    /// Something worth telling happened.
-    pub(super) fn event(&self, event: &Event) {
-        let kind = format!("{:?}", event.kind);
-        let mapping = event.mapping.as_ref().map(ToString::to_string).unwrap_or_default();
-        if event.kind.is_warning() {
-            tracing::warn!(kind, mapping, "{}", event.message);
-        } else {
-            tracing::info!(kind, mapping, "{}", event.message);
-        }
-    }
-
     /// The status changed.
     pub(super) fn status(&mut self, report: &StatusReport) {
         let degraded: BTreeSet<String> = report.degraded.iter().cloned().collect();
@@ -149,6 +138,18 @@ impl Journal {
             syncs,
             "ended; the dataplane is left serving"
         );
+    }
+}
+
+/// Writes an event to the log, the Mapping it is about first.
+pub(super) fn log_event(event: &Event) {
+    let kind = format!("{:?}", event.kind);
+    let mapping = event.mapping.as_ref().map(ToString::to_string);
+    let about = mapping.as_ref().map(|mapping| format!("{mapping}: ")).unwrap_or_default();
+    if event.kind.is_warning() {
+        tracing::warn!(kind, mapping, "{about}{}", event.message);
+    } else {
+        tracing::info!(kind, mapping, "{about}{}", event.message);
     }
 }
 

@@ -102,7 +102,7 @@ impl Driver {
                     continue;
                 }
                 Output::Event(event) => {
-                    self.journal.event(&event);
+                    journal::log_event(&event);
                     continue;
                 }
             };
@@ -150,9 +150,10 @@ impl Driver {
 
     async fn stop(mut self) -> Result<(), ThreadEnded> {
         if self.busy != Busy::No {
-            match tokio::time::timeout(MAX_FINISH, self.kernel.done()).await {
-                Ok(done) => self.finish(done?),
-                Err(_) => tracing::warn!("the last operation did not end within {MAX_FINISH:?}"),
+            if let Ok(done) = tokio::time::timeout(MAX_FINISH, self.kernel.done()).await {
+                self.finish(done?);
+            } else {
+                tracing::warn!("the last operation did not end within {MAX_FINISH:?}");
             }
         }
         self.journal.finish();

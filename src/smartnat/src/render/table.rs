@@ -1,6 +1,6 @@
 //! Columns of text.
 
-use std::fmt;
+use std::fmt::{self, Write};
 
 /// Rows of cells, aligned to the left, two blanks apart.
 #[derive(Clone, Debug, Default)]
@@ -32,7 +32,7 @@ impl fmt::Display for Table {
         for row in &self.rows {
             let mut line = String::new();
             for (cell, width) in row.iter().zip(&widths) {
-                line += &format!("{cell:<width$}  ");
+                write!(line, "{cell:<width$}  ")?;
             }
             writeln!(f, "{}", line.trim_end())?;
         }

@@ -1,1 +1,78 @@
+use std::collections::BTreeMap;
 
+use smartnat_core::model::ObjectKey;
+use smartnat_core::status::{Condition, UplinkStatus};
+
+use super::*;
+
+fn condition_of(kind: &str, status: bool, why: &str, message: &str) -> Condition {
+    Condition { kind: kind.into(), status, reason: why.into(), message: message.into() }
+}
+
+fn mapping(conditions: Vec<Condition>, ports: Vec<PortStatus>) -> MappingStatus {
+    MappingStatus {
+        observed_generation: 1,
+        invalid: "no".into(),
+        service_vip: None,
+        configured_addresses: BTreeMap::new(),
+        conditions,
+        ports,
+        remarks: Vec::new(),
+    }
+}
+
+#[test]
+fn every_mapping_has_a_line_and_every_failure_a_reason() {
+    let address = "203.0.113.10".parse().expect("an address");
+    let port = PortStatus {
+        port: "tcp/8080".into(),
+        endpoints: BTreeMap::from([(address, vec!["10.1.0.7:80".into(), "10.1.0.8:80".into()])]),
+        waiting: None,
+    };
+    let waiting = PortStatus {
+        port: "udp/53".into(),
+        endpoints: BTreeMap::from([(address, Vec::new())]),
+        waiting: Some("the Service has no port dns".into()),
+    };
+    let mut good = mapping(
+        vec![
+            condition_of(reason::ACCEPTED, true, reason::VALID, "valid"),
+            condition_of(reason::PROGRAMMED, true, reason::SERVING, "served"),
+        ],
+        vec![port, waiting],
+    );
+    good.configured_addresses.insert(address, Vec::new());
+    let bad = mapping(
+        vec![
+            condition_of(reason::ACCEPTED, false, reason::CONFLICT, "owned by a/good"),
+            condition_of(reason::PROGRAMMED, false, reason::NOT_ACCEPTED, "not accepted"),
+        ],
+        Vec::new(),
+    );
+    let uplink =
+        UplinkStatus { number: 1, addresses: vec![address], gateways: Vec::new(), guarded: true };
+    let report = StatusReport {
+        instance: "gw1".into(),
+        in_sync: false,
+        degraded: vec!["chain x: busy".into()],
+        uplinks: BTreeMap::from([("eth1".to_owned(), uplink)]),
+        mappings: BTreeMap::from([
+            (ObjectKey::new("a", "bad"), bad),
+            (ObjectKey::new("a", "good"), good),
+        ]),
+    };
+    assert_eq!(
+        status_text(&report),
+        "Degraded: chain x: busy\n\
+         \n\
+         UPLINK  NUMBER  ADDRESSES     GATEWAYS  GUARD\n\
+         eth1    1       203.0.113.10  -         on\n\
+         \n\
+         MAPPING  ACCEPTED       PROGRAMMED        ADDRESSES     PORTS            ENDPOINTS\n\
+         a/bad    no (Conflict)  no (NotAccepted)  -             -                -\n\
+         a/good   yes            yes               203.0.113.10  tcp/8080,udp/53  2,0\n\
+         \n\
+         a/bad: owned by a/good\n\
+         a/good: port udp/53 waits: the Service has no port dns\n"
+    );
+}
