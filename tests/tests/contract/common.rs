@@ -36,7 +36,7 @@ pub(crate) use both_flavours;
 
 /// One external network with its client, as a family sees it.
 #[derive(Clone, Copy, Debug)]
-pub struct Side {
+pub(crate) struct Side {
     /// The client's host in the lab.
     pub client: &'static str,
     /// Its usual address.
@@ -50,7 +50,7 @@ pub struct Side {
 }
 
 /// Both external networks in both families.
-pub const SIDES: [Side; 4] = [
+pub(crate) const SIDES: [Side; 4] = [
     Side {
         client: "client1",
         source: "192.0.2.10",
@@ -82,12 +82,12 @@ pub const SIDES: [Side; 4] = [
 ];
 
 /// The first external network, IPv4 and IPv6.
-pub fn first_network() -> [Side; 2] {
+pub(crate) fn first_network() -> [Side; 2] {
     [SIDES[0], SIDES[2]]
 }
 
 /// Addresses of the pods by number, 1 to 3.
-pub fn pod(number: usize, family: Family) -> String {
+pub(crate) fn pod(number: usize, family: Family) -> String {
     match family {
         Family::V4 => format!("10.244.1.1{number}"),
         Family::V6 => format!("fd00:244:1::1{number}"),
@@ -95,7 +95,7 @@ pub fn pod(number: usize, family: Family) -> String {
 }
 
 /// The Service `echo`: TCP `http` 8080→8080, UDP `dns` 5353→5353, TCP `alt` 80→8081.
-pub fn echo_service() -> ServiceBuilder {
+pub(crate) fn echo_service() -> ServiceBuilder {
     service("echo")
         .port("http", Protocol::Tcp, 8080, 8080)
         .port("dns", Protocol::Udp, 5353, 5353)
@@ -103,14 +103,14 @@ pub fn echo_service() -> ServiceBuilder {
 }
 
 /// `echo` with these pods ready in both families.
-pub fn echo_on(pods: &[usize]) -> Vec<ClusterObject> {
+pub(crate) fn echo_on(pods: &[usize]) -> Vec<ClusterObject> {
     pods.iter()
         .fold(echo_service(), |s, n| s.ready(&pod(*n, Family::V4)).ready(&pod(*n, Family::V6)))
         .build()
 }
 
 /// Servers in all three pods on the target ports of [`echo_service`] and some more.
-pub fn servers(lab: &Lab) -> Vec<Server> {
+pub(crate) fn servers(lab: &Lab) -> Vec<Server> {
     (1..=3)
         .map(|n| {
             let name = format!("pod{n}");
@@ -121,22 +121,22 @@ pub fn servers(lab: &Lab) -> Vec<Server> {
 }
 
 /// Parses an address of a test.
-pub fn ip(text: &str) -> IpAddr {
+pub(crate) fn ip(text: &str) -> IpAddr {
     text.parse().expect("an address")
 }
 
 /// Address and port.
-pub fn at(address: &str, port: u16) -> SocketAddr {
+pub(crate) fn at(address: &str, port: u16) -> SocketAddr {
     SocketAddr::new(ip(address), port)
 }
 
 /// Asks where an answer is expected.
-pub fn ask(lab: &Lab, protocol: Protocol, client: &str, from: &str, to: SocketAddr) -> Outcome {
+pub(crate) fn ask(lab: &Lab, protocol: Protocol, client: &str, from: &str, to: SocketAddr) -> Outcome {
     request(lab, protocol, client, from, to, PATIENT)
 }
 
 /// Asks where silence is expected.
-pub fn ask_briefly(lab: &Lab, protocol: Protocol, client: &str, from: &str, to: SocketAddr) -> Outcome {
+pub(crate) fn ask_briefly(lab: &Lab, protocol: Protocol, client: &str, from: &str, to: SocketAddr) -> Outcome {
     request(lab, protocol, client, from, to, BRIEF)
 }
 

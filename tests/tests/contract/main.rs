@@ -4,6 +4,7 @@
 //! `SMARTNAT_REQUIRE_PRIVILEGES=1` makes that a failure.
 
 mod common;
+mod snapshot;
 mod t01_forward;
 mod t02_filter;
 mod t03_guard;
@@ -17,3 +18,7 @@ mod t10_revoke;
 mod t11_return_path;
 mod t12_hairpin;
 mod t13_egress;
+mod t14_ours_only;
+mod t15_restart;
+mod t17_repair;
+mod t18_change;

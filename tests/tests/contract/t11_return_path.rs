@@ -111,7 +111,7 @@ both_flavours!(uplinks_that_share_a_subnet_answer_each_by_itself, |flavour| {
                         .packets()
                         .iter()
                         .any(|p| p.source == ip(address) && p.destination == ip(from)
-                            && p.direction == smartnat::lab::Direction::Outgoing);
+                            && p.direction == smartnat::lab::Direction::Out);
                     assert_eq!(replied, *interface == uplink, "{client} {address} {interface}");
                 }
             }
