@@ -247,3 +247,30 @@ fn an_operation_in_the_wrong_transaction_is_refused() {
         assert_eq!(kernel.operations(), 0);
     });
 }
+
+#[test]
+fn what_the_kernel_changes_along_with_forwarding_comes_back() {
+    in_namespace(|| {
+        add_uplink();
+        // Hardened against redirects; one interface forwards without the others.
+        sh("echo 0 > /proc/sys/net/ipv4/conf/all/accept_redirects
+            echo 1 > /proc/sys/net/ipv4/conf/eth1/forwarding
+            echo 1 > /proc/sys/net/ipv6/conf/far1/forwarding");
+        let settings = "cd /proc/sys/net; grep -r . ipv4/conf ipv6/conf ipv4/ip_forward \
+                        | grep -e forwarding -e redirects -e ip_forward | sort";
+        let before = sh(settings);
+        let state = tempfile::tempdir().expect("a directory");
+        let keys = Family::ALL.map(SysctlKey::Forwarding);
+        let mut kernel = open(state.path(), IptablesFlavour::Nft);
+        for key in &keys {
+            kernel.apply(&set(key, "1")).expect("set");
+        }
+        assert_ne!(sh(settings), before);
+        let mut kernel = open(state.path(), IptablesFlavour::Nft);
+        for key in keys {
+            let value = Some("0".to_owned());
+            kernel.apply(&sysctl(NetworkOp::ForgetSysctl { key, value })).expect("forgot");
+        }
+        assert_eq!(sh(settings), before, "T16");
+    });
+}

@@ -18,13 +18,12 @@ use thiserror::Error;
 
 use crate::conntrack::ConntrackClient;
 use crate::ipset::IpsetClient;
-use crate::predecessor::{self, Leftovers};
 use crate::routing::Routing;
 use crate::survey::{Survey, survey};
 use crate::xtables::{Xtables, XtablesError, XtablesSettings};
 use crate::{is_privileged, observe_host, sysctl};
 
-use record::Record;
+use record::{KeptSysctl, Record};
 pub use record::{RecordError, StateDir};
 
 /// How the kernel is opened.
@@ -128,11 +127,6 @@ impl LinuxKernel {
         survey(self.xtables.settings(), uplinks)
     }
 
-    /// What the Go version left.
-    pub fn find_predecessor(&self) -> Result<Leftovers, OpError> {
-        predecessor::find(self.xtables.settings())
-    }
-
     /// Changes begun so far: requests to the kernel, writing processes, sysctl writes.
     pub fn operations(&self) -> u64 {
         self.xtables.processes_started().writes
@@ -205,7 +199,7 @@ impl LinuxKernel {
         let keys: BTreeSet<_> = scope.sysctls.iter().chain(kept.keys()).collect();
         let mut found = BTreeMap::new();
         for key in keys {
-            let original = kept.get(key).cloned();
+            let original = kept.get(key).map(|kept| kept.value.clone());
             let value = sysctl::read(key)?;
             if value.is_some() || original.is_some() {
                 // A setting that went with its interface has no value, but a record to forget.
@@ -218,24 +212,36 @@ impl LinuxKernel {
 
     fn apply_sysctl(&mut self, op: &NetworkOp) -> Result<(), OpError> {
         match op {
-            NetworkOp::SetSysctl { key, value } => {
-                let before = sysctl::read(key)?.ok_or_else(|| {
-                    let object = format!("sysctl {key}");
-                    OpError::new(OpErrorClass::NotFound, object, "there is no such setting")
-                })?;
-                self.record.keep_sysctl(key, &before).map_err(record_failure)?;
-                self.write_sysctl(key, value)
-            }
-            NetworkOp::ForgetSysctl { key, value } => {
-                if let Some(value) = value
-                    && sysctl::read(key)?.is_some()
-                {
-                    self.write_sysctl(key, value)?;
-                }
-                self.record.forget_sysctl(key).map_err(record_failure)
-            }
+            NetworkOp::SetSysctl { key, value } => self.set_sysctl(key, value),
+            NetworkOp::ForgetSysctl { key, value } => self.forget_sysctl(key, value.as_deref()),
             other => Err(misplaced(other, "sysctls")),
         }
+    }
+
+    fn set_sysctl(&mut self, key: &SysctlKey, value: &str) -> Result<(), OpError> {
+        let before = sysctl::read(key)?.ok_or_else(|| {
+            let object = format!("sysctl {key}");
+            OpError::new(OpErrorClass::NotFound, object, "there is no such setting")
+        })?;
+        if !self.record.sysctls().contains_key(key) {
+            let along = sysctl::lost_with(key, &before)?;
+            let before = KeptSysctl { value: before, along };
+            self.record.keep_sysctl(key, before).map_err(record_failure)?;
+        }
+        self.write_sysctl(key, value)
+    }
+
+    fn forget_sysctl(&mut self, key: &SysctlKey, value: Option<&str>) -> Result<(), OpError> {
+        if let Some(value) = value
+            && sysctl::read(key)?.is_some()
+        {
+            self.write_sysctl(key, value)?;
+            for along in self.record.sysctls().get(key).into_iter().flat_map(|kept| &kept.along) {
+                self.own_writes += 1;
+                along.undo()?;
+            }
+        }
+        self.record.forget_sysctl(key).map_err(record_failure)
     }
 
     fn write_sysctl(&mut self, key: &SysctlKey, value: &str) -> Result<(), OpError> {

@@ -10,6 +10,7 @@ use smartnat_core::objects::{BuiltinChain, SysctlKey};
 use thiserror::Error;
 
 use crate::namespace::{NetworkNamespace, boot_id};
+use crate::sysctl::SideEffect;
 
 /// A record holds a handful of sysctls per interface; a larger file is none of ours.
 const MAX_RECORD_BYTES: u64 = 16 << 20;
@@ -65,6 +66,17 @@ pub enum RecordError {
     Proc(#[source] io::Error),
 }
 
+/// A sysctl before us.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct KeptSysctl {
+    /// Its value.
+    pub(crate) value: String,
+    /// Settings that the kernel changes along with it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) along: Vec<SideEffect>,
+}
+
 /// Content of the state file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -73,7 +85,7 @@ struct Content {
     boot_id: String,
     namespace: u64,
     /// Pairs, since JSON has no structured keys.
-    sysctls: Vec<(SysctlKey, String)>,
+    sysctls: Vec<(SysctlKey, KeptSysctl)>,
     builtins: Option<BTreeSet<BuiltinChain>>,
 }
 
@@ -84,7 +96,7 @@ pub(crate) struct Record {
     path: PathBuf,
     namespace: NetworkNamespace,
     boot_id: String,
-    sysctls: BTreeMap<SysctlKey, String>,
+    sysctls: BTreeMap<SysctlKey, KeptSysctl>,
     builtins: Option<BTreeSet<BuiltinChain>>,
 }
 
@@ -116,7 +128,7 @@ impl Record {
     }
 
     /// Values before us.
-    pub(crate) fn sysctls(&self) -> &BTreeMap<SysctlKey, String> {
+    pub(crate) fn sysctls(&self) -> &BTreeMap<SysctlKey, KeptSysctl> {
         &self.sysctls
     }
 
@@ -126,11 +138,15 @@ impl Record {
     }
 
     /// Keeps a value unless one is kept for this setting; on disk when it returns.
-    pub(crate) fn keep_sysctl(&mut self, key: &SysctlKey, value: &str) -> Result<(), RecordError> {
+    pub(crate) fn keep_sysctl(
+        &mut self,
+        key: &SysctlKey,
+        before: KeptSysctl,
+    ) -> Result<(), RecordError> {
         if self.sysctls.contains_key(key) {
             return Ok(());
         }
-        self.sysctls.insert(key.clone(), value.to_owned());
+        self.sysctls.insert(key.clone(), before);
         self.save().inspect_err(|_| {
             self.sysctls.remove(key);
         })
@@ -138,9 +154,9 @@ impl Record {
 
     /// Forgets a kept value.
     pub(crate) fn forget_sysctl(&mut self, key: &SysctlKey) -> Result<(), RecordError> {
-        let Some(value) = self.sysctls.remove(key) else { return Ok(()) };
+        let Some(kept) = self.sysctls.remove(key) else { return Ok(()) };
         self.save().inspect_err(|_| {
-            self.sysctls.insert(key.clone(), value);
+            self.sysctls.insert(key.clone(), kept);
         })
     }
 
@@ -231,17 +247,21 @@ mod tests {
         SysctlKey::ReversePathFilter("eth1".into())
     }
 
+    fn value(value: &str) -> KeptSysctl {
+        KeptSysctl { value: value.into(), along: Vec::new() }
+    }
+
     #[test]
     fn what_is_kept_outlives_the_process_and_is_kept_once() {
         let temporary = tempfile::tempdir().expect("a directory");
         let dir = StateDir::new(temporary.path().join("deep/er"));
         let mut record = Record::open(&dir).expect("no file is an empty record");
-        record.keep_sysctl(&key(), "0").expect("saved");
-        record.keep_sysctl(&key(), "2").expect("the first value stays");
+        record.keep_sysctl(&key(), value("0")).expect("saved");
+        record.keep_sysctl(&key(), value("2")).expect("the first value stays");
         record.keep_builtins(BTreeSet::new()).expect("saved");
 
         let mut again = Record::open(&dir).expect("readable");
-        assert_eq!(again.sysctls().get(&key()).map(String::as_str), Some("0"));
+        assert_eq!(again.sysctls().get(&key()), Some(&value("0")));
         assert_eq!(again.builtins(), Some(&BTreeSet::new()));
         again.forget_sysctl(&key()).expect("saved");
         again.forget_builtins().expect("saved");
@@ -253,7 +273,7 @@ mod tests {
         let temporary = tempfile::tempdir().expect("a directory");
         let dir = StateDir::new(temporary.path());
         let mut record = Record::open(&dir).expect("empty");
-        record.keep_sysctl(&key(), "0").expect("saved");
+        record.keep_sysctl(&key(), value("0")).expect("saved");
         let text = fs::read_to_string(&record.path).expect("readable");
         let stale = text.replace(&record.boot_id, "00000000-0000-0000-0000-000000000000");
         fs::write(&record.path, stale).expect("written");
@@ -278,7 +298,7 @@ mod tests {
     fn a_record_that_cannot_be_saved_keeps_nothing() {
         let dir = StateDir::new("/proc/no/such/place");
         let mut record = Record::open(&dir).expect("empty");
-        let error = record.keep_sysctl(&key(), "0").expect_err("it cannot be saved");
+        let error = record.keep_sysctl(&key(), value("0")).expect_err("it cannot be saved");
         assert!(error.to_string().contains("/proc/no/such/place"), "{error}");
         assert!(record.sysctls().is_empty());
     }

@@ -2,6 +2,9 @@
 //!
 //! The kernel shows each thread the settings of that thread's network namespace.
 
+mod side_effects;
+
+use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
@@ -9,6 +12,8 @@ use smartnat_core::objects::SysctlKey;
 use smartnat_core::ops::{OpError, OpErrorClass};
 
 use crate::routing::class_of_errno;
+
+pub(crate) use side_effects::{SideEffect, lost_with};
 
 /// The value, or `None` where this kernel or host has no such setting.
 pub fn read(key: &SysctlKey) -> Result<Option<String>, OpError> {
@@ -22,11 +27,13 @@ pub fn read(key: &SysctlKey) -> Result<Option<String>, OpError> {
 
 /// Sets the value; `NotFound` where there is no such setting.
 pub fn write(key: &SysctlKey, value: &str) -> Result<(), OpError> {
-    std::fs::OpenOptions::new()
-        .write(true)
-        .open(path(key)?)
-        .and_then(|mut file| io::Write::write_all(&mut file, value.as_bytes()))
-        .map_err(|error| failure(key, &error))
+    write_file(&path(key)?, value).map_err(|error| failure(key, &error))
+}
+
+/// A sysctl takes a value in one write, and is never created.
+fn write_file(path: &std::path::Path, value: &str) -> io::Result<()> {
+    let mut file = std::fs::OpenOptions::new().write(true).open(path)?;
+    io::Write::write_all(&mut file, value.as_bytes())
 }
 
 fn path(key: &SysctlKey) -> Result<PathBuf, OpError> {
@@ -46,12 +53,12 @@ fn path(key: &SysctlKey) -> Result<PathBuf, OpError> {
     Ok(PathBuf::from("/proc/sys").join(key.path()))
 }
 
-fn failure(key: &SysctlKey, error: &io::Error) -> OpError {
+fn failure(key: impl fmt::Display, error: &io::Error) -> OpError {
     let class = error.raw_os_error().map_or(OpErrorClass::Transient, class_of_errno);
     OpError::new(class, object(key), error)
 }
 
-fn object(key: &SysctlKey) -> String {
+fn object(key: impl fmt::Display) -> String {
     format!("sysctl {key}")
 }
 
