@@ -1,6 +1,8 @@
 //! The `Mapping` API: `smartnat.aureacentral.com/v1alpha1`.
 
 #![allow(unreachable_pub, reason = "the derive of the schema makes public copies of the types")]
+#![allow(clippy::duplicated_attributes, reason = "columns of the definition have equal types")]
+#![allow(clippy::doc_markdown, reason = "these comments are what kubectl explain prints")]
 
 mod crd;
 mod lenient;

@@ -98,7 +98,14 @@ fn has_content(line: &str) -> bool {
     !(line.is_empty() || line.starts_with('#') || line.starts_with('%') || line == "...")
 }
 
+/// More brackets than this that no manifest leaves open at once; the parser's effort grows
+/// with their square before it gives up.
+const MAX_OPEN_BRACKETS: usize = 1000;
+
 fn yaml(text: &str) -> Result<Value, Malformed> {
+    if open_brackets(text) > MAX_OPEN_BRACKETS {
+        return Err(Malformed { line: None, message: "is nested too deeply".into() });
+    }
     let malformed = |error: serde_yaml_ng::Error| Malformed {
         line: error.location().map(|l| l.line()),
         message: format!("is no YAML: {error}"),
@@ -107,6 +114,20 @@ fn yaml(text: &str) -> Result<Value, Malformed> {
     let mut value = serde_yaml_ng::Value::deserialize(deserializer).map_err(malformed)?;
     value.apply_merge().map_err(malformed)?;
     json_of(value).map_err(|message| Malformed { line: None, message })
+}
+
+/// The largest number of brackets that are open at once, those in texts counted too.
+fn open_brackets(text: &str) -> usize {
+    let (mut open, mut most) = (0_usize, 0);
+    for byte in text.bytes() {
+        match byte {
+            b'[' | b'{' => open += 1,
+            b']' | b'}' => open = open.saturating_sub(1),
+            _ => {}
+        }
+        most = most.max(open);
+    }
+    most
 }
 
 /// The value in JSON's terms. The parser has bounded its depth.

@@ -82,12 +82,15 @@ fn of_schema(schema: &Value) -> Known {
 }
 
 fn collect(value: &Value, known: &Known, path: &str, found: &mut Vec<UnknownField>) {
-    if known.open || found.len() >= MAX_UNKNOWN {
+    if known.open {
         return;
     }
     match value {
         Value::Object(map) => {
             for (name, value) in map {
+                if found.len() >= MAX_UNKNOWN {
+                    return;
+                }
                 let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
                 match known.fields.get(name) {
                     Some(known) => collect(value, known, &path, found),

@@ -42,7 +42,7 @@ pub(super) struct ParsedFile {
 
 /// Reads the text of a file; `name` is how problems call it.
 pub(super) fn parse(name: &str, path: &Path, bytes: &[u8]) -> ParsedFile {
-    let mut reader = Reader { name, parsed: ParsedFile::default() };
+    let mut reader = Reader { name, parsed: ParsedFile::default(), seen: 0, last_broken: None };
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     match std::str::from_utf8(bytes) {
         // What an editor or a full disk leaves behind, rather than somebody's wish.
@@ -56,6 +56,8 @@ pub(super) fn parse(name: &str, path: &Path, bytes: &[u8]) -> ParsedFile {
         }
         Err(error) => reader.unreadable(&format!("is no UTF-8 text: {error}")),
     }
+    // Where the last object is broken, the file may be cut off, and more of it missing.
+    reader.parsed.unreadable |= reader.last_broken == Some(reader.seen);
     reader.parsed
 }
 
@@ -70,6 +72,10 @@ struct Place {
 struct Reader<'a> {
     name: &'a str,
     parsed: ParsedFile,
+    /// Objects so far.
+    seen: usize,
+    /// Which of them was the last broken one.
+    last_broken: Option<usize>,
 }
 
 impl Reader<'_> {
@@ -99,6 +105,7 @@ impl Reader<'_> {
         inherited: Option<(&str, &str)>,
         depth: usize,
     ) {
+        self.seen += 1;
         let Value::Object(mut object) = value else {
             self.broken(place, None, None, "is no Kubernetes object but a list or a plain value");
             return;
@@ -254,6 +261,7 @@ impl Reader<'_> {
         match &id {
             Some(id) => {
                 self.parsed.broken.insert(id.clone());
+                self.last_broken = Some(self.seen);
             }
             None => self.parsed.unreadable = true,
         }

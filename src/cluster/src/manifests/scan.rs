@@ -14,7 +14,7 @@ const MAX_DEPTH: usize = 8;
 /// How many entries of all directories are looked at.
 const MAX_ENTRIES: usize = 200_000;
 /// How large one file may be.
-pub(super) const MAX_FILE_BYTES: u64 = 64 << 20;
+pub(super) const MAX_FILE_BYTES: u64 = 32 << 20;
 
 /// A file younger than this when it was read may change again without a new time stamp.
 const STAMP_RESOLUTION: Duration = Duration::from_millis(100);

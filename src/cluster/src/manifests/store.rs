@@ -1,5 +1,6 @@
 //! What a directory of manifests says, kept up to date.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
@@ -94,7 +95,7 @@ impl ManifestStore {
         for (name, text) in texts {
             let path = PathBuf::from(name);
             let parsed = parse(name, &path, text.as_bytes());
-            store.replace(path, None, parsed, &mut touched);
+            store.replace(&path, None, parsed, &mut touched);
         }
         let reload = store.reloaded(&touched);
         (store, reload)
@@ -155,14 +156,14 @@ impl ManifestStore {
             if earlier.is_some_and(|earlier| stamp.same_as(&earlier)) {
                 continue;
             }
-            self.read(path, stamp, &mut touched);
+            self.read(&path, stamp, &mut touched);
         }
         self.reloaded(&touched)
     }
 
     /// Reads one file, which may have gone since it was listed.
-    fn read(&mut self, path: PathBuf, stamp: Stamp, touched: &mut BTreeSet<SourceId>) {
-        let name = self.name_of(&path);
+    fn read(&mut self, path: &Path, stamp: Stamp, touched: &mut BTreeSet<SourceId>) {
+        let name = self.name_of(path);
         let unreadable = |message: String| ParsedFile {
             problems: vec![ManifestProblem::of_file(&name, message)],
             unreadable: true,
@@ -171,10 +172,10 @@ impl ManifestStore {
         let parsed = if stamp.size() > MAX_FILE_BYTES {
             unreadable(format!("is larger than {} MiB; split it", MAX_FILE_BYTES >> 20))
         } else {
-            match fs::read(self.full_path(&path)) {
-                Ok(bytes) => parse(&name, &self.full_path(&path), &bytes),
+            match fs::read(self.full_path(path)) {
+                Ok(bytes) => parse(&name, &self.full_path(path), &bytes),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    self.forget(&path, touched);
+                    self.forget(path, touched);
                     return;
                 }
                 // No stamp: whatever stood in the way may go without a trace on the file.
@@ -192,26 +193,27 @@ impl ManifestStore {
     /// says in a readable way.
     fn replace(
         &mut self,
-        path: PathBuf,
+        path: &Path,
         stamp: Option<Stamp>,
         parsed: ParsedFile,
         touched: &mut BTreeSet<SourceId>,
     ) {
-        let file = self.files.entry(path.clone()).or_default();
+        let file = self.files.entry(path.to_owned()).or_default();
         let mut objects = parsed.objects;
         for (id, located) in std::mem::take(&mut file.objects) {
-            if !objects.contains_key(&id) {
-                if parsed.unreadable || parsed.broken.contains(&id) {
-                    objects.insert(id, located);
-                    continue;
+            let keep = parsed.unreadable || parsed.broken.contains(&id);
+            touched.insert(id.clone());
+            match objects.entry(id) {
+                Entry::Occupied(_) => {}
+                Entry::Vacant(entry) if keep => {
+                    entry.insert(located);
                 }
-                disclaim(&mut self.claims, &id, &path);
+                Entry::Vacant(entry) => disclaim(&mut self.claims, entry.key(), path),
             }
-            touched.insert(id);
         }
         for id in objects.keys() {
             touched.insert(id.clone());
-            self.claims.entry(id.clone()).or_default().insert(path.clone());
+            self.claims.entry(id.clone()).or_default().insert(path.to_owned());
         }
         *file = KnownFile { stamp, objects, problems: parsed.problems };
     }
