@@ -10,6 +10,7 @@ mod validate;
 use clap::CommandFactory;
 
 use crate::cli::{Cli, Command, OutputFormat};
+use crate::demo::{self, DemoError, DemoOptions};
 use crate::error::{CommandError, Outcome};
 use crate::{logging, output};
 
@@ -33,9 +34,16 @@ pub fn execute(
         Command::Status => status::status(&settings, format),
         Command::Cleanup(args) => cleanup::cleanup(&settings, args, format),
         Command::Host => host::host(format),
-        Command::Demo => Err(CommandError::Failed("the demo is not built yet".into())),
+        Command::Demo => demo(format),
         Command::Completions { .. } | Command::Crd => Ok(Outcome::Success),
     }
+}
+
+fn demo(format: OutputFormat) -> Result<Outcome, CommandError> {
+    let failed = |error: DemoError| CommandError::Failed(error.to_string());
+    let options = DemoOptions::new(format == OutputFormat::Json).map_err(failed)?;
+    let passed = demo::run(&options).map_err(failed)?;
+    Ok(if passed { Outcome::Success } else { Outcome::Rejected })
 }
 
 fn completions(shell: clap_complete::Shell) -> Result<Outcome, CommandError> {

@@ -17,6 +17,7 @@ pub mod traffic;
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -84,9 +85,7 @@ impl Lab {
         let mut lab = Self { id, topology: topology.clone(), namespaces: BTreeMap::new() };
         let plan = plan::Plan::of(topology, &|host| registry::namespace_name(id, host));
         for host in plan.hosts.keys() {
-            let name = registry::namespace_name(id, host);
-            registry::add_namespace(id, &name);
-            lab.namespaces.insert(host.clone(), Namespace::create(&name)?);
+            lab.namespaces.insert(host.clone(), registry::create_namespace(id, host)?);
         }
         for (host, steps) in &plan.hosts {
             lab.set_sysctls(host, &steps.sysctls_before)?;
@@ -114,6 +113,11 @@ impl Lab {
         Ok(self.host(host)?.name())
     }
 
+    /// Where the names of all its namespaces are, the switch's included.
+    pub fn namespace_paths(&self) -> Vec<PathBuf> {
+        self.namespaces.values().map(Namespace::path).collect()
+    }
+
     /// The host's addresses, in the order of the description.
     pub fn addresses(&self, host: &str) -> Vec<IpAddr> {
         self.topology.addresses(host).collect()
@@ -135,10 +139,10 @@ impl Lab {
 
     /// Starts a program inside the host's namespace; it is killed when the result is dropped.
     pub fn spawn(&self, host: &str, mut command: Command) -> Result<LabProcess, LabError> {
-        let child = self
-            .run(host, || command.spawn())?
-            .map_err(|e| LabError::Program(command.get_program().to_string_lossy().into(), e))?;
-        Ok(LabProcess::new(self.id, child))
+        LabProcess::start(self.id, || {
+            self.run(host, || command.spawn())?
+                .map_err(|e| LabError::Program(command.get_program().to_string_lossy().into(), e))
+        })
     }
 
     /// Runs a program to its end inside the host's namespace.

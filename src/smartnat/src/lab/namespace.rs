@@ -1,6 +1,7 @@
 //! One network namespace, and threads inside it.
 
 use std::panic::resume_unwind;
+use std::path::PathBuf;
 use std::thread::JoinHandle;
 
 use netns_rs::NetNs;
@@ -22,6 +23,10 @@ impl Namespace {
 
     pub(super) fn name(&self) -> &str {
         &self.name
+    }
+
+    pub(super) fn path(&self) -> PathBuf {
+        self.netns.path().to_owned()
     }
 
     /// Runs `work` on a thread of its own: a panic must not leave a thread that goes on in here.

@@ -17,9 +17,11 @@ pub struct LabProcess {
 }
 
 impl LabProcess {
-    pub(super) fn new(lab: u32, child: Child) -> Self {
-        registry::add_process(lab, child.id());
-        Self { lab, child }
+    pub(super) fn start(
+        lab: u32,
+        start: impl FnOnce() -> Result<Child, LabError>,
+    ) -> Result<Self, LabError> {
+        Ok(Self { lab, child: registry::start_process(lab, start)? })
     }
 
     /// Its process id.

@@ -3,12 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command};
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
 use netns_rs::NetNs;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+
+use super::LabError;
+use super::namespace::Namespace;
 
 /// Where named namespaces are.
 const NAMESPACE_DIRECTORY: &str = "/var/run/netns";
@@ -37,16 +40,23 @@ pub(super) fn enter(lab: u32) {
     labs().insert(lab, Entry::default());
 }
 
-pub(super) fn add_namespace(lab: u32, name: &str) {
-    if let Some(entry) = labs().get_mut(&lab) {
-        entry.namespaces.push(name.into());
-    }
+/// Makes a namespace that belongs to `lab`, while nothing can be removed.
+pub(super) fn create_namespace(lab: u32, host: &str) -> Result<Namespace, LabError> {
+    let mut labs = labs();
+    let name = namespace_name(lab, host);
+    labs.entry(lab).or_default().namespaces.push(name.clone());
+    Namespace::create(&name)
 }
 
-pub(super) fn add_process(lab: u32, process: u32) {
-    if let Some(entry) = labs().get_mut(&lab) {
-        entry.processes.insert(process);
-    }
+/// Starts a process that belongs to `lab`, while nothing can be removed.
+pub(super) fn start_process(
+    lab: u32,
+    start: impl FnOnce() -> Result<Child, LabError>,
+) -> Result<Child, LabError> {
+    let mut labs = labs();
+    let child = start()?;
+    labs.entry(lab).or_default().processes.insert(child.id());
+    Ok(child)
 }
 
 pub(super) fn forget_process(lab: u32, process: u32) {
@@ -63,12 +73,15 @@ pub(super) fn remove(lab: u32) {
     }
 }
 
-/// Removes every lab of this process: for the end after a signal, when nothing is dropped.
+/// Removes every lab of this process, for the end after a signal, when nothing is dropped.
+///
+/// Whoever builds or uses a lab from now on waits for ever, so the process must end after this.
 pub fn remove_all() {
-    let entries = std::mem::take(&mut *labs());
-    for entry in entries.into_values() {
+    let mut labs = labs();
+    for entry in std::mem::take(&mut *labs).into_values() {
         entry.remove();
     }
+    std::mem::forget(labs);
 }
 
 impl Entry {

@@ -5,6 +5,7 @@
 //! and what happened to its addresses on the way.
 
 mod client;
+mod counters;
 mod outcome;
 mod ping;
 mod server;
@@ -13,6 +14,7 @@ mod stream;
 use std::time::Duration;
 
 pub use client::{Conversation, ask_udp, connect_tcp, open};
+pub use counters::retransmissions;
 pub use outcome::{Answer, Outcome};
 pub use ping::ping;
 pub use server::Server;
