@@ -52,8 +52,8 @@ impl ManifestWatcher {
         let notifier =
             watcher(&stirred).map_err(|source| WatchError { path: root.clone(), source })?;
         let mut watch = Watch { root, stirred, notifier, watched: None, complained: false };
+        // What is found at the start is no change.
         watch.check();
-        // What was found at the start is no change.
         let (sender, changes) = mpsc::channel(1);
         let task = tokio::spawn(watch.run(sender));
         Ok(Self { changes, task })
