@@ -98,7 +98,7 @@ impl Sysctls {
 /// The interface that a key is about.
 fn interface(key: &SysctlKey) -> Option<&str> {
     match key {
-        SysctlKey::Forwarding(_) | SysctlKey::MarkReflect(_) => None,
+        SysctlKey::Forwarding(_) | SysctlKey::MarkReflect(_) | SysctlKey::TcpMarkAccept => None,
         SysctlKey::ReversePathFilter(name)
         | SysctlKey::SourceValidMark(name)
         | SysctlKey::ArpIgnore(name)

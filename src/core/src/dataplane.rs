@@ -25,6 +25,8 @@ pub struct Dataplane {
     pub families: Vec<Family>,
     /// Uplinks by interface name.
     pub uplinks: BTreeMap<String, Uplink>,
+    /// Addresses of this host that are on no uplink: what leaves with one stays inside.
+    pub inside_addresses: BTreeSet<IpAddr>,
     /// Families in which it was we who switched forwarding on: nothing else is forwarded (T4).
     pub closed_forwarding: BTreeSet<Family>,
     /// Mappings that have an address on this host.

@@ -73,13 +73,16 @@ impl<'a> Permissions<'a> {
         lives_on && mapping.sources.allows(external.source)
     }
 
-    /// Egress that stayed inside the cluster has no external address and concerns nobody.
+    /// Egress that stayed inside the cluster concerns nobody: it has no external address, but at
+    /// most one that others' masquerading gave it.
     fn permits_egress(&self, flow: &Flow) -> bool {
-        let translated = flow.reply.destination != flow.key.original.source;
-        if !translated {
+        let left_with = flow.reply.destination;
+        if left_with == flow.key.original.source
+            || self.dataplane.inside_addresses.contains(&left_with)
+        {
             return true;
         }
-        self.dataplane.egress.get(&flow.reply.destination).is_some_and(|plane| {
+        self.dataplane.egress.get(&left_with).is_some_and(|plane| {
             let number = self.dataplane.uplinks.get(&plane.uplink).map(|u| u.number);
             plane.pods.contains(&flow.key.original.source)
                 && number == Some(self.dataplane.marks.uplink_number(flow.mark))

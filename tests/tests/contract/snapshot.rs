@@ -82,4 +82,4 @@ pub(crate) fn host_text(lab: &Lab, programs: &Programs) -> String {
     text
 }
 
-const SYSCTLS: &str = "^net\\.(ipv4|ipv6)\\.(ip_forward|fwmark_reflect|conf\\..*\\.(forwarding|rp_filter|src_valid_mark|arp_ignore|arp_announce|accept_ra))$";
+const SYSCTLS: &str = "^net\\.(ipv4|ipv6)\\.(ip_forward|fwmark_reflect|tcp_fwmark_accept|conf\\..*\\.(forwarding|rp_filter|src_valid_mark|arp_ignore|arp_announce|accept_ra))$";

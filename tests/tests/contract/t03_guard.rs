@@ -13,6 +13,14 @@ both_flavours!(sockets_of_the_host_are_not_reachable_from_an_uplink, |flavour| {
     let topology = standard(StandardOptions::default());
     let (mut rig, first) = Rig::start(&topology, RigOptions::new(flavour), Vec::new());
     assert!(first.status.in_sync, "{:?}", first.events);
+    // The routers lead even to the host's cluster-side address.
+    for (router, v4, v6) in
+        [("router1", "198.51.100.10", "2001:db8:51::10"), ("router2", "203.0.113.10", "2001:db8:113::10")]
+    {
+        for (net, via) in [("10.244.1.0/24", v4), ("fd00:244:1::/64", v6)] {
+            rig.lab.command(router, &["ip", "route", "add", net, "via", via]).expect("a route");
+        }
+    }
     let own = rig.lab.addresses("gateway");
     let host = Server::start_on(&rig.lab, "gateway", "host", &own, &[22], &[161]).expect("sockets");
     for side in SIDES {

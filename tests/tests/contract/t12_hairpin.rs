@@ -50,7 +50,9 @@ both_flavours!(pods_and_the_host_are_clients_and_always_masqueraded, |flavour| {
                     let refused = ask_briefly(&rig.lab, protocol, client, from, at(side.external, 2000));
                     assert!(!refused.is_answered(), "{client} {from} {protocol}: {refused}");
                     let nobody = ask(&rig.lab, protocol, client, from, at(side.external, 3000));
-                    assert_eq!(nobody, Outcome::Refused, "{client} {from} {protocol}");
+                    // A datagram of the host itself is refused in the system call already.
+                    let told = nobody == Outcome::Refused || matches!(nobody, Outcome::Failed(_));
+                    assert!(told, "{client} {from} {protocol}: {nobody}");
                 }
             }
         }

@@ -12,16 +12,22 @@ const POD: [&str; 2] = ["10.244.1.11", "fd00:244:1::11"];
 const CLIENT1: [&str; 2] = ["192.0.2.10", "2001:db8:2::10"];
 
 fn leaving(name: &str, created: u64, v4: &str, v6: &str) -> MappingBuilder {
-    mapping(name).service("echo").created(created).address(v4).address(v6).egress(true)
+    mapping(name)
+        .service("echo")
+        .created(created)
+        .address(v4)
+        .address(v6)
+        .egress(true)
+        .port(Protocol::Tcp, 1000, None, Some("http"))
 }
 
 fn first() -> Vec<ClusterObject> {
-    vec![leaving("first", 1, "198.51.100.11", "2001:db8:51::11").tcp(1000).build()]
+    vec![leaving("first", 1, "198.51.100.11", "2001:db8:51::11").build()]
 }
 
 both_flavours!(pods_leave_with_the_external_address, |flavour| {
     let topology = standard(StandardOptions { office: true });
-    let younger = leaving("second", 2, "203.0.113.11", "2001:db8:113::11").tcp(1000).build();
+    let younger = leaving("second", 2, "203.0.113.11", "2001:db8:113::11").build();
     let objects = [echo_on(&[1]), first(), vec![younger]].concat();
     let (rig, start) = Rig::start(&topology, RigOptions::new(flavour), objects);
     assert!(start.status.in_sync, "{:?}", start.events);
@@ -82,7 +88,7 @@ both_flavours!(a_change_of_egress_ends_what_it_affects, |flavour| {
             .expect("the lab")
             .expect("a connection");
         assert!(leaving_connection.ask("1", PATIENT).is_answered());
-        let moved = leaving("first", 1, "203.0.113.11", "2001:db8:113::11").tcp(1000).build();
+        let moved = leaving("first", 1, "203.0.113.11", "2001:db8:113::11").build();
         rig.sync(vec![moved]);
         assert!(!leaving_connection.ask("2", BRIEF).is_answered(), "the old address still serves");
     }
@@ -90,7 +96,7 @@ both_flavours!(a_change_of_egress_ends_what_it_affects, |flavour| {
 
 both_flavours!(without_an_address_of_the_family_nothing_leaves_an_uplink, |flavour| {
     let topology = standard(StandardOptions::default());
-    let only_v4 = mapping("echo").address("198.51.100.11").egress(true).tcp(1000).build();
+    let only_v4 = mapping("echo").address("198.51.100.11").egress(true).tcp(8080).build();
     let objects = [echo_on(&[1]), vec![only_v4]].concat();
     let (rig, _) = Rig::start(&topology, RigOptions::new(flavour), objects);
     let neighbour = Server::start(&rig.lab, "neighbour", &[8080], &[5353]).expect("a server");

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use crate::admit::{AdmittedMapping, Admission};
+use crate::admit::{Admission, AdmittedMapping};
 use crate::dataplane::EgressPlane;
 use crate::model::{Family, ObjectKey};
 use crate::resolve::ResolvedPort;
@@ -23,10 +23,8 @@ pub(super) fn egress(
     let mut planes: BTreeMap<IpAddr, EgressPlane> = BTreeMap::new();
     for mapping in by_age {
         for family in Family::ALL {
-            let local = mapping
-                .addresses
-                .iter()
-                .find(|a| Family::of(a) == family && held.contains_key(a));
+            let local =
+                mapping.addresses.iter().find(|a| Family::of(a) == family && held.contains_key(a));
             let pods = resolved[&mapping.key]
                 .iter()
                 .flat_map(|port| port.families.of(family).listed.keys())

@@ -9,7 +9,7 @@ pub use uplinks::{UplinkNumbers, adopt_numbers, is_uplink_name};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use crate::admit::{AdmittedMapping, Admission, admit};
+use crate::admit::{Admission, AdmittedMapping, admit};
 use crate::dataplane::{Dataplane, MappingPlane, PortPlane};
 use crate::marks::MarkLayout;
 use crate::model::{ClusterState, Family, GatewayConfig, HostState, ObjectKey};
@@ -68,15 +68,18 @@ pub fn compile(
             .map(ToString::to_string)
             .collect();
         if !elsewhere.is_empty() {
-            note(&mut remarks, key, format!("not on an uplink of this host: {}", elsewhere.join(", ")));
+            note(
+                &mut remarks,
+                key,
+                format!("not on an uplink of this host: {}", elsewhere.join(", ")),
+            );
         }
         if let Some(plane) = mapping_plane(mapping, &resolved[key], &held) {
             mappings.insert(key.clone(), plane);
         }
     }
     let egress = egress::egress(&admission, &resolved, &held, &mut remarks);
-    let families: Vec<Family> =
-        Family::ALL.into_iter().filter(|f| host.has_family(*f)).collect();
+    let families: Vec<Family> = Family::ALL.into_iter().filter(|f| host.has_family(*f)).collect();
     let sysctls = sysctls::sysctls(host, config, &uplinks, &families, observed);
     let closed_forwarding = families
         .iter()
@@ -89,6 +92,7 @@ pub fn compile(
             table_base: config.table_base,
             rule_priority: config.rule_priority,
             families,
+            inside_addresses: uplinks::inside_addresses(host, &uplinks),
             uplinks,
             closed_forwarding,
             mappings,

@@ -33,6 +33,7 @@ pub(super) fn sysctls(
         wanted.insert(SysctlKey::Forwarding(*family), "1".into());
         wanted.insert(SysctlKey::MarkReflect(*family), "1".into());
     }
+    wanted.insert(SysctlKey::TcpMarkAccept, "1".into());
     for (name, uplink) in uplinks {
         wanted.insert(SysctlKey::ReversePathFilter(name.clone()), "2".into());
         wanted.insert(SysctlKey::SourceValidMark(name.clone()), "1".into());
@@ -42,7 +43,8 @@ pub(super) fn sysctls(
         }
     }
     wanted.extend(router_advertisements(families, observed));
-    wanted.retain(|key, _| observed.sysctls.contains_key(key));
+    // The value of a link that is gone reads as empty while its record is kept.
+    wanted.retain(|key, _| observed.sysctls.get(key).is_some_and(|s| !s.value.is_empty()));
     wanted
 }
 
@@ -51,9 +53,8 @@ fn router_advertisements(
     families: &[Family],
     observed: &KernelState,
 ) -> BTreeMap<SysctlKey, String> {
-    let ours_to_keep =
-        families.contains(&Family::V6)
-            && switched_on_by_us(observed, &SysctlKey::Forwarding(Family::V6));
+    let ours_to_keep = families.contains(&Family::V6)
+        && switched_on_by_us(observed, &SysctlKey::Forwarding(Family::V6));
     observed
         .sysctls
         .iter()
@@ -77,11 +78,10 @@ fn shares_a_subnet(
         .filter(|(other, _)| *other != name)
         .flat_map(|(_, other)| other.connected.iter().copied());
     let default = config.default_interface.as_deref().or(host.default_interface(Family::V4));
-    let of_default = default
-        .filter(|d| *d != name)
-        .and_then(|d| host.links.get(d))
-        .into_iter()
-        .flat_map(|link| link.addresses.iter().filter(|a| !a.link_local).map(|a| a.address.trunc()));
+    let of_default =
+        default.filter(|d| *d != name).and_then(|d| host.links.get(d)).into_iter().flat_map(
+            |link| link.addresses.iter().filter(|a| !a.link_local).map(|a| a.address.trunc()),
+        );
     let neighbours: Vec<IpNet> = others.chain(of_default).collect();
     uplink
         .connected
@@ -92,7 +92,7 @@ fn shares_a_subnet(
 
 /// Everything that [`sysctls`] may want on this host.
 pub(super) fn scope(host: &HostState, config: &GatewayConfig) -> BTreeSet<SysctlKey> {
-    let mut keys = BTreeSet::new();
+    let mut keys = BTreeSet::from([SysctlKey::TcpMarkAccept]);
     for family in Family::ALL.into_iter().filter(|f| host.has_family(*f)) {
         keys.insert(SysctlKey::Forwarding(family));
         keys.insert(SysctlKey::MarkReflect(family));

@@ -65,9 +65,7 @@ pub(super) fn uplinks(
         .links
         .keys()
         .filter(|name| name.as_str() != "lo" && is_uplink_name(name, config))
-        .filter(|name| {
-            Some(name.as_str()) != administrative || config.uplink_names.contains(name)
-        })
+        .filter(|name| Some(name.as_str()) != administrative || config.uplink_names.contains(name))
         .collect();
     let mut free = free_numbers(marks, numbers, host);
     let mut warnings = Vec::new();
@@ -108,6 +106,15 @@ fn inside_subnets(host: &HostState, uplinks: &BTreeMap<String, Uplink>) -> Vec<I
         .flat_map(|(_, link)| link.addresses.iter().filter(|a| !a.link_local))
         .map(|a| a.address.trunc())
         .collect()
+}
+
+/// Addresses of the host's other links.
+pub(super) fn inside_addresses(
+    host: &HostState,
+    uplinks: &BTreeMap<String, Uplink>,
+) -> BTreeSet<IpAddr> {
+    let links = host.links.iter().filter(|(name, _)| !uplinks.contains_key(*name));
+    links.flat_map(|(_, link)| link.addresses.iter().map(|a| a.address.addr())).collect()
 }
 
 /// Numbers that no uplink has; those of vanished interfaces last, since they may come back.

@@ -38,6 +38,7 @@ fn our_values(key: &SysctlKey) -> &'static [&'static str] {
     match key {
         SysctlKey::Forwarding(_)
         | SysctlKey::MarkReflect(_)
+        | SysctlKey::TcpMarkAccept
         | SysctlKey::SourceValidMark(_)
         | SysctlKey::ArpIgnore(_) => &["1"],
         SysctlKey::ReversePathFilter(_)

@@ -58,12 +58,23 @@ enum Stage {
 }
 
 /// What is to be reached.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 enum Goal {
     /// Serve what the cluster asks for.
     Serve,
     /// Leave nothing behind (T16).
-    CleanUp,
+    CleanUp(Connections),
+}
+
+/// How far a clean-up is with the connections that we translated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+enum Connections {
+    /// They are as they were.
+    Untouched,
+    /// They are ended.
+    Ended,
+    /// They could not be listed, or not all be ended.
+    Left,
 }
 
 /// A dataplane on its way to the kernel.
@@ -84,6 +95,8 @@ pub struct Gateway {
     /// Cluster or host changed since the target was compiled.
     stale: bool,
     observed: Option<KernelState>,
+    /// When that was.
+    observed_at: Timestamp,
     numbers: UplinkNumbers,
     target: Option<Target>,
     /// The dataplane that connections were last judged by; `None` after a start.
@@ -93,10 +106,18 @@ pub struct Gateway {
     queue: VecDeque<Transaction>,
     /// The sweep that follows the queue.
     pending_sweep: Option<u32>,
-    /// The kernel changed by other hands while a round was under way.
+    /// The kernel refused to end a connection, or to hold its packets back.
+    sweep_failed: bool,
+    /// The kernel changed by other hands since the latest observation was asked for.
     kernel_changed: bool,
-    /// The next difference is drift and no wish of ours.
-    expect_equal: bool,
+    /// So did the host: the kernel drops routes with a link and has new sysctls for another.
+    host_changed: bool,
+    /// The next observation shows what the kernel did along with a change of the host.
+    host_moved: bool,
+    /// The target was in the kernel and we have changed nothing since: a difference is drift.
+    settled: bool,
+    /// What others changed, until it is back (T17).
+    drift: Option<String>,
     rounds: u32,
     retry_millis: u64,
     wake: Option<Timestamp>,
@@ -117,6 +138,7 @@ impl Gateway {
             host: None,
             stale: true,
             observed: None,
+            observed_at: Timestamp::default(),
             numbers: UplinkNumbers::new(),
             target: None,
             swept: None,
@@ -124,8 +146,12 @@ impl Gateway {
             awaiting: None,
             queue: VecDeque::new(),
             pending_sweep: None,
+            sweep_failed: false,
             kernel_changed: false,
-            expect_equal: false,
+            host_changed: false,
+            host_moved: false,
+            settled: false,
+            drift: None,
             rounds: 0,
             retry_millis: FIRST_RETRY_MILLIS,
             wake: None,
@@ -195,8 +221,13 @@ impl Gateway {
     fn is_ready(&self) -> bool {
         match self.goal {
             Goal::Serve => self.cluster.is_some() && self.host.is_some(),
-            Goal::CleanUp => true,
+            Goal::CleanUp(_) => true,
         }
+    }
+
+    /// Serving, with nothing under way. A clean-up that has ended stays so.
+    fn is_at_rest(&self) -> bool {
+        self.goal == Goal::Serve && self.stage == Stage::Idle && self.is_ready()
     }
 
     fn answered(&mut self, expected: Awaiting) {
@@ -219,22 +250,25 @@ impl Gateway {
     fn on_host(&mut self, host: HostState) {
         if self.host.as_ref() != Some(&host) {
             self.host = Some(host);
+            self.host_changed = true;
+            self.host_moved = true;
             self.wish_changed();
         }
     }
 
-    /// A change goes to the kernel at once, on what was last observed.
+    /// A change goes to the kernel at once, on what was last observed if that still holds.
     fn wish_changed(&mut self) {
         self.stale = true;
-        self.expect_equal = false;
-        self.rounds = 0;
-        if self.stage == Stage::Idle && self.is_ready() {
+        if self.goal == Goal::Serve {
+            self.rounds = 0;
+        }
+        if self.is_at_rest() {
             self.begin_round();
         }
     }
 
     fn on_kernel_changed(&mut self) {
-        if self.stage == Stage::Idle && self.is_ready() {
+        if self.is_at_rest() {
             self.stage = Stage::Observe;
         } else {
             self.kernel_changed = true;
@@ -244,19 +278,23 @@ impl Gateway {
     fn on_tick(&mut self) {
         if self.wake.is_some_and(|at| at <= self.now) {
             self.wake = None;
-            if self.stage == Stage::Idle {
+            if self.is_at_rest() {
                 self.stage = Stage::Observe;
             }
         }
     }
 
+    /// What was queued for serving is dropped; an answer that is under way is waited for.
     fn on_clean_up(&mut self) {
-        self.goal = Goal::CleanUp;
-        self.stale = true;
-        self.expect_equal = false;
-        self.rounds = 0;
-        self.failures.clear();
-        self.queue.clear();
+        self.goal = Goal::CleanUp(Connections::Untouched);
         self.stage = Stage::Observe;
+        self.queue.clear();
+        self.pending_sweep = None;
+        self.sweep_failed = false;
+        self.settled = false;
+        self.drift = None;
+        self.rounds = 0;
+        self.wake = None;
+        self.failures.clear();
     }
 }

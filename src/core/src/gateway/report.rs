@@ -20,6 +20,8 @@ use crate::status::{Condition, MappingStatus, PortStatus, StatusReport, UplinkSt
 pub(super) struct Reporter {
     /// Of the latest compilation, as if it were in the kernel.
     draft: StatusReport,
+    /// Why the latest compilation does not go to the kernel (T21: then it is not programmed).
+    held_back: Option<String>,
     published: Option<StatusReport>,
 }
 
@@ -49,10 +51,14 @@ impl Reporter {
             mappings.insert(key.clone(), status);
         }
         let events = verdicts(&self.draft.mappings, &mappings);
+        self.held_back = violations.first().map(ToString::to_string);
         self.draft = StatusReport {
             instance: String::new(),
             in_sync: true,
-            degraded: warnings.into_iter().chain(violations.iter().map(ToString::to_string)).collect(),
+            degraded: warnings
+                .into_iter()
+                .chain(violations.iter().map(ToString::to_string))
+                .collect(),
             uplinks: uplinks(&dataplane),
             mappings,
         };
@@ -70,9 +76,13 @@ impl Reporter {
         report.instance.clone_from(&config.instance);
         report.in_sync = in_sync && report.degraded.is_empty();
         report.degraded.extend(failures.iter().map(ToString::to_string));
-        if !in_sync {
-            let detail = failures.first().map_or("not read back yet".into(), ToString::to_string);
-            let why = if failures.is_empty() { reason::PENDING } else { reason::KERNEL_ERROR };
+        let unprogrammed_since = match (&self.held_back, failures.first()) {
+            (Some(violation), _) => Some((reason::PENDING, violation.clone())),
+            (None, _) if in_sync => None,
+            (None, Some(failure)) => Some((reason::KERNEL_ERROR, failure.to_string())),
+            (None, None) => Some((reason::PENDING, "not read back yet".into())),
+        };
+        if let Some((why, detail)) = unprogrammed_since {
             for status in report.mappings.values_mut() {
                 unprogrammed(status, why, &detail);
             }
@@ -96,9 +106,8 @@ impl Reporter {
 }
 
 fn programmed(report: &StatusReport) -> BTreeSet<ObjectKey> {
-    let is_programmed = |s: &MappingStatus| {
-        s.conditions.iter().any(|c| c.kind == reason::PROGRAMMED && c.status)
-    };
+    let is_programmed =
+        |s: &MappingStatus| s.conditions.iter().any(|c| c.kind == reason::PROGRAMMED && c.status);
     report.mappings.iter().filter(|(_, s)| is_programmed(s)).map(|(k, _)| k.clone()).collect()
 }
 
@@ -146,7 +155,12 @@ fn rejected(rejection: &Rejection, generation: i64) -> MappingStatus {
         configured_addresses: BTreeMap::new(),
         conditions: vec![
             condition(reason::ACCEPTED, false, why, text),
-            condition(reason::PROGRAMMED, false, reason::NOT_ACCEPTED, "the Mapping was not accepted"),
+            condition(
+                reason::PROGRAMMED,
+                false,
+                reason::NOT_ACCEPTED,
+                "the Mapping was not accepted",
+            ),
         ],
         ports: Vec::new(),
         remarks: Vec::new(),
@@ -174,8 +188,10 @@ fn accepted(
             "no address of it is on an uplink of this host",
         )
     } else {
-        let waiting: Vec<String> =
-            ports.iter().filter_map(|p| p.waiting.as_ref().map(|w| format!("{}: {w}", p.port))).collect();
+        let waiting: Vec<String> = ports
+            .iter()
+            .filter_map(|p| p.waiting.as_ref().map(|w| format!("{}: {w}", p.port)))
+            .collect();
         if waiting.is_empty() {
             condition(reason::PROGRAMMED, true, reason::SERVING, "served")
         } else {
@@ -195,10 +211,7 @@ fn accepted(
         invalid: "no".into(),
         service_vip: None,
         configured_addresses: held.iter().map(|a| (*a, pods(a))).collect(),
-        conditions: vec![
-            condition(reason::ACCEPTED, true, reason::VALID, "valid"),
-            programmed,
-        ],
+        conditions: vec![condition(reason::ACCEPTED, true, reason::VALID, "valid"), programmed],
         ports,
         remarks,
     }

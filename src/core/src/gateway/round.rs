@@ -1,8 +1,10 @@
 //! One round: compare, apply, sweep, verify.
 
+use std::collections::BTreeSet;
+
 use super::{
-    Awaiting, Event, EventKind, FIRST_RETRY_MILLIS, Gateway, Goal, LAST_RETRY_MILLIS, MAX_REPORTED,
-    Output, READ_BACK_MILLIS, ROUNDS_AT_ONCE, SWEEPS, Stage, Target,
+    Awaiting, Connections, Event, EventKind, FIRST_RETRY_MILLIS, Gateway, Goal, LAST_RETRY_MILLIS,
+    MAX_REPORTED, Output, READ_BACK_MILLIS, ROUNDS_AT_ONCE, SWEEPS, Stage, Target,
 };
 use crate::compile::{adopt_numbers, compile, sysctl_scope};
 use crate::diff::diff;
@@ -18,7 +20,12 @@ impl Gateway {
     pub(super) fn next_step(&mut self) {
         match self.stage {
             Stage::Idle => {}
-            Stage::Observe => self.ask(Awaiting::Observation, Output::Observe(self.scope())),
+            Stage::Observe => {
+                // What changes from here on may be missing in the answer.
+                self.kernel_changed = false;
+                self.host_changed = false;
+                self.ask(Awaiting::Observation, Output::Observe(self.scope()));
+            }
             Stage::Apply => {
                 if let Some(transaction) = self.queue.pop_front() {
                     self.ask(Awaiting::Application, Output::Apply(transaction));
@@ -44,9 +51,9 @@ impl Gateway {
     }
 
     fn scope(&self) -> ObservationScope {
-        let sysctls = match (&self.goal, &self.host) {
+        let sysctls = match (self.goal, &self.host) {
             (Goal::Serve, Some(host)) => sysctl_scope(host, &self.config),
-            _ => std::collections::BTreeSet::new(),
+            _ => BTreeSet::new(),
         };
         ObservationScope {
             table_base: self.config.table_base,
@@ -59,29 +66,55 @@ impl Gateway {
     pub(super) fn on_observed(&mut self, result: Result<Box<KernelState>, OpError>) {
         match result {
             Ok(state) => {
-                if self.observed.is_none() {
+                // Later the kernel may hold less than what was decided.
+                if self.numbers.is_empty() {
                     self.numbers = adopt_numbers(&state, &self.config);
                 }
+                self.note_drift(&state);
                 self.observed = Some(*state);
+                self.observed_at = self.now;
                 self.begin_round();
             }
             Err(error) => {
                 self.record_failure(error);
-                self.pause();
+                if self.goal == Goal::Serve || self.rounds >= ROUNDS_AT_ONCE {
+                    self.pause();
+                } else {
+                    self.rounds += 1;
+                }
             }
         }
     }
 
+    /// What differs from a target that was in the kernel was changed by others, whatever is
+    /// wanted by now.
+    fn note_drift(&mut self, state: &KernelState) {
+        if self.settled
+            && self.observed.as_ref() != Some(state)
+            && let Some(target) = &self.target
+        {
+            let mut repair = diff(&target.objects, state);
+            // With a link the kernel itself takes routes and sysctls away.
+            repair.retain(|t| {
+                !self.host_moved || !matches!(t.domain, Domain::Routing | Domain::Sysctls)
+            });
+            if !repair.is_empty() {
+                self.drift = Some(describe(&repair));
+            }
+        }
+        self.host_moved = self.host_changed;
+    }
+
     /// Compares what is wanted with what was last observed, and queues the difference.
     pub(super) fn begin_round(&mut self) {
-        let Some(observed) = self.observed.take() else {
+        let outdated = self.goal == Goal::Serve && self.host_changed;
+        let Some(observed) = self.observed.take_if(|_| !outdated) else {
             self.stage = Stage::Observe;
             return;
         };
-        self.kernel_changed = false;
         match self.goal {
             Goal::Serve => self.compile_target(&observed),
-            Goal::CleanUp => self.target = None,
+            Goal::CleanUp(_) => self.target = None,
         }
         let nothing = DesiredObjects::default();
         let desired = self.target.as_ref().map_or(&nothing, |t| &t.objects);
@@ -109,10 +142,7 @@ impl Gateway {
             return;
         }
         self.rounds += 1;
-        if self.expect_equal {
-            self.expect_equal = false;
-            self.event(EventKind::DriftRepaired, describe(&transactions));
-        }
+        self.settled = false;
         self.queue = transactions.into();
         self.stage = Stage::Apply;
     }
@@ -135,11 +165,14 @@ impl Gateway {
         self.outbox.extend(events.into_iter().map(Output::Event));
     }
 
+    /// Clean-up goes on past a failure, and so does the end of connections: what can't be held
+    /// back ends all the same. Otherwise what follows may rely on what failed.
     pub(super) fn on_applied(&mut self, result: Result<(), OpError>) {
         let Err(error) = result else { return };
         self.record_failure(error);
-        // Clean-up goes on past a failure; otherwise what follows may rely on what failed.
-        if self.goal == Goal::Serve {
+        if self.pending_sweep.is_some() {
+            self.sweep_failed = true;
+        } else if self.goal == Goal::Serve {
             self.queue.clear();
             self.pause();
         }
@@ -163,7 +196,7 @@ impl Gateway {
 
     fn sweep_is_due(&self) -> bool {
         match (&self.goal, &self.target, &self.swept) {
-            (Goal::CleanUp, ..) => self.rounds <= 1,
+            (Goal::CleanUp(connections), ..) => *connections == Connections::Untouched,
             (Goal::Serve, Some(target), Some(swept)) => withdraws(swept, &target.dataplane),
             (Goal::Serve, Some(_), None) => true,
             (Goal::Serve, None, _) => false,
@@ -179,7 +212,7 @@ impl Gateway {
             }
             Err(error) => {
                 self.record_failure(error);
-                self.pause();
+                self.sweep_ended(Connections::Left);
             }
         }
     }
@@ -191,23 +224,20 @@ impl Gateway {
                 flows.into_iter().filter(|flow| !permissions.permits(flow)).collect()
             }
             (Goal::Serve, None) => Vec::new(),
-            (Goal::CleanUp, _) => flows,
+            (Goal::CleanUp(_), _) => flows,
         }
     }
 
     fn end_connections(&mut self, sweep: u32, ended: &[Flow]) {
         if ended.is_empty() || sweep > SWEEPS {
-            self.judged();
-            self.stage = Stage::Observe;
-            if self.goal == Goal::CleanUp {
-                self.rounds = self.rounds.max(2);
-            }
+            let refused = self.sweep_failed && !ended.is_empty();
+            self.sweep_ended(if refused { Connections::Left } else { Connections::Ended });
             return;
         }
         let text = format!("{} connections ended that nothing permits any more", ended.len());
         self.event(EventKind::ConnectionsEnded, text);
         let mut transactions = end_flows(ended, self.marks());
-        if self.goal == Goal::CleanUp {
+        if self.goal != Goal::Serve {
             transactions.retain(|t| t.domain == Domain::Flows);
         }
         self.queue = transactions.into();
@@ -215,44 +245,63 @@ impl Gateway {
         self.pending_sweep = Some(sweep + 1);
     }
 
+    fn sweep_ended(&mut self, connections: Connections) {
+        self.sweep_failed = false;
+        self.stage = Stage::Observe;
+        match (&mut self.goal, connections) {
+            (Goal::CleanUp(state), _) => *state = connections,
+            (Goal::Serve, Connections::Ended) => self.judged(),
+            (Goal::Serve, _) => self.pause(),
+        }
+    }
+
     /// The kernel holds what is wanted, read back.
     fn settle(&mut self) {
-        self.rounds = 0;
-        self.retry_millis = FIRST_RETRY_MILLIS;
         self.stage = Stage::Idle;
-        if self.goal == Goal::CleanUp {
-            self.wake = None;
-            self.event(EventKind::CleanedUp, "everything of SmartNat is removed".into());
-            return;
+        self.rounds = 0;
+        match self.goal {
+            Goal::CleanUp(Connections::Left) => self.give_up_clean_up(),
+            Goal::CleanUp(_) => {
+                self.event(EventKind::CleanedUp, "everything of SmartNat is removed".into());
+            }
+            Goal::Serve => self.settle_serving(),
         }
+    }
+
+    fn settle_serving(&mut self) {
+        self.retry_millis = FIRST_RETRY_MILLIS;
         self.failures.clear();
-        self.expect_equal = true;
-        self.wake = Some(self.now.plus_millis(READ_BACK_MILLIS));
+        self.settled = true;
+        // Counted from the observation: changes that need none must not put it off (T17).
+        self.wake = Some(self.observed_at.plus_millis(READ_BACK_MILLIS));
+        if let Some(text) = self.drift.take() {
+            self.event(EventKind::DriftRepaired, text);
+        }
         self.publish(true);
-        if std::mem::take(&mut self.kernel_changed) {
+        if self.kernel_changed {
             self.stage = Stage::Observe;
         }
     }
 
     fn give_up_clean_up(&mut self) {
-        self.wake = None;
         let all: Vec<String> = self.failures.iter().map(ToString::to_string).collect();
-        self.event(EventKind::CleanUpIncomplete, all.join("; "));
+        let text =
+            if all.is_empty() { "others put back what is removed".into() } else { all.join("; ") };
+        self.event(EventKind::CleanUpIncomplete, text);
     }
 
     /// Tries again later, each time later, since what failed will likely fail again.
     fn pause(&mut self) {
         self.stage = Stage::Idle;
-        self.pending_sweep = None;
         self.rounds = 0;
-        if self.goal == Goal::CleanUp {
+        if self.goal != Goal::Serve {
             self.give_up_clean_up();
             return;
         }
         self.observed = None;
         // What a half-done round let in is not known: judge all connections anew.
         self.swept = None;
-        self.expect_equal = false;
+        self.settled = false;
         self.wake = Some(self.now.plus_millis(self.retry_millis));
         self.retry_millis = (self.retry_millis * 2).min(LAST_RETRY_MILLIS);
         self.publish(false);

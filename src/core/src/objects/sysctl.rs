@@ -13,6 +13,8 @@ pub enum SysctlKey {
     Forwarding(Family),
     /// `net.ipv4.fwmark_reflect`, `net.ipv6.fwmark_reflect`.
     MarkReflect(Family),
+    /// `net.ipv4.tcp_fwmark_accept`, which counts for IPv6 too: a socket answers with its SYN's mark.
+    TcpMarkAccept,
     /// `net.ipv4.conf.IF.rp_filter`.
     ReversePathFilter(String),
     /// `net.ipv4.conf.IF.src_valid_mark`.
@@ -33,6 +35,7 @@ impl SysctlKey {
             Self::Forwarding(Family::V6) => "net/ipv6/conf/all/forwarding".into(),
             Self::MarkReflect(Family::V4) => "net/ipv4/fwmark_reflect".into(),
             Self::MarkReflect(Family::V6) => "net/ipv6/fwmark_reflect".into(),
+            Self::TcpMarkAccept => "net/ipv4/tcp_fwmark_accept".into(),
             Self::ReversePathFilter(i) => format!("net/ipv4/conf/{i}/rp_filter"),
             Self::SourceValidMark(i) => format!("net/ipv4/conf/{i}/src_valid_mark"),
             Self::ArpIgnore(i) => format!("net/ipv4/conf/{i}/arp_ignore"),

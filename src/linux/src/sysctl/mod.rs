@@ -38,7 +38,7 @@ fn write_file(path: &std::path::Path, value: &str) -> io::Result<()> {
 
 fn path(key: &SysctlKey) -> Result<PathBuf, OpError> {
     let interface = match key {
-        SysctlKey::Forwarding(_) | SysctlKey::MarkReflect(_) => "all",
+        SysctlKey::Forwarding(_) | SysctlKey::MarkReflect(_) | SysctlKey::TcpMarkAccept => "all",
         SysctlKey::ReversePathFilter(name)
         | SysctlKey::SourceValidMark(name)
         | SysctlKey::ArpIgnore(name)
