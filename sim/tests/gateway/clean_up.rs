@@ -1,0 +1,171 @@
+//! Clean-up restores what was there before (T16, P10).
+
+use smartnat_core::gateway::{EventKind, Input, Output};
+use smartnat_core::model::Family;
+use smartnat_core::objects::{SysctlKey, XtTable, XtTableId};
+use smartnat_core::ops::{OpError, OpErrorClass};
+use smartnat_sim::Driver;
+use smartnat_sim::kernel::{OpKind, OpMatcher, XtFlavour};
+
+use crate::common::*;
+use crate::connections::Client;
+
+#[test]
+fn clean_up_restores_what_was_there() {
+    for flavour in [XtFlavour::Nft, XtFlavour::Legacy] {
+        for fresh in [bare_kernel(flavour), kernel(flavour)] {
+            let before = Surroundings::of(&fresh);
+            let mut driver = started_on(fresh, objects());
+            assert_in_sync(&driver);
+            assert_ne!(Surroundings::of(&driver.kernel), before, "sysctls are changed");
+            driver.clean_up();
+            assert_clean(&driver.kernel, &before);
+            assert_eq!(count(driver.events(), EventKind::CleanedUp), 1, "{:?}", driver.events());
+            assert!(driver.kernel.trespasses().is_empty(), "{:?}", driver.kernel.trespasses());
+        }
+    }
+}
+
+/// `smartnat cleanup`: a new program that knows neither cluster nor host.
+#[test]
+fn clean_up_needs_no_wishes() {
+    let fresh = kernel(XtFlavour::Nft);
+    let before = Surroundings::of(&fresh);
+    let left = started_on(fresh, objects()).kernel;
+    let mut driver = Driver::new(config(), left);
+    driver.clean_up();
+    assert_clean(&driver.kernel, &before);
+    assert_eq!(count(driver.events(), EventKind::CleanedUp), 1, "{:?}", driver.events());
+}
+
+/// P10: a Mapping that vanished while no gateway ran leaves nothing behind.
+#[test]
+fn a_mapping_that_vanished_meanwhile_leaves_nothing() {
+    let mut reference = started_on(kernel(XtFlavour::Nft), Vec::new());
+    let mut driver = settled(XtFlavour::Nft);
+    driver.restart(config(), Vec::new());
+    assert_in_sync(&driver);
+    assert_eq!(held(&driver.kernel), held(&reference.kernel));
+    // And without uplinks nothing at all is left.
+    for driver in [&mut driver, &mut reference] {
+        let nothing =
+            smartnat_core::model::GatewayConfig { uplink_pattern: String::new(), ..config() };
+        driver.restart(nothing, Vec::new());
+        assert_clean(&driver.kernel, &Surroundings::of(&kernel(XtFlavour::Nft)));
+    }
+}
+
+/// T16: what others changed since stays as they want it.
+#[test]
+fn what_others_use_by_now_stays() {
+    let mut driver = started_on(bare_kernel(XtFlavour::Nft), objects());
+    let rp_filter = SysctlKey::ReversePathFilter("ext1".into());
+    driver.gateway.handle_input(driver.kernel.now(), Input::CleanUp);
+    driver.kernel.write_sysctl(&rp_filter, "0").expect("it exists");
+    driver.kernel.write_sysctl(&SysctlKey::MarkReflect(Family::V4), "3").expect("it exists");
+    let nat = XtTableId { family: Family::V4, table: XtTable::Nat };
+    driver.kernel.foreign_append(nat, "PREROUTING", &stray_rule());
+    run(&mut driver.gateway, &mut driver.kernel, |_| {});
+    assert_eq!(driver.kernel.sysctl(&rp_filter).as_deref(), Some("0"));
+    assert_eq!(driver.kernel.sysctl(&SysctlKey::MarkReflect(Family::V4)).as_deref(), Some("3"));
+    let chain = driver.kernel.xtables().table(nat).and_then(|t| t.builtin(HOOKS[0]));
+    assert_eq!(chain.expect("others' chain stays").rules.as_slice(), [stray_rule()]);
+    assert!(held(&driver.kernel).xtables.is_empty());
+}
+
+/// T16: past a failure, and all of them are reported.
+#[test]
+fn clean_up_goes_on_past_failures_and_reports_them() {
+    let fresh = kernel(XtFlavour::Nft);
+    let before = Surroundings::of(&fresh);
+    let mut driver = started_on(fresh, objects());
+    driver.take_events();
+    driver.kernel.fail_every(OpMatcher::kind(OpKind::DeleteRoute), OpErrorClass::Denied);
+    driver.kernel.fail_every(OpMatcher::named("sysctl net/ipv4/ip_forward"), OpErrorClass::Denied);
+    driver.clean_up();
+    let left = held(&driver.kernel);
+    assert!(left.xtables.is_empty() && left.sets.is_empty(), "the rest is gone: {left:?}");
+    assert!(!left.routes.is_empty());
+    let events = driver.take_events();
+    assert_eq!(count(&events, EventKind::CleanUpIncomplete), 1, "{events:?}");
+    assert_eq!(count(&events, EventKind::CleanedUp), 0, "{events:?}");
+    let text = &events.iter().find(|e| e.kind == EventKind::CleanUpIncomplete).expect("it").message;
+    assert!(text.contains("route") && text.contains("ip_forward"), "{text}");
+
+    driver.kernel.clear_faults();
+    driver.clean_up();
+    assert_clean(&driver.kernel, &before);
+    assert_eq!(count(driver.events(), EventKind::CleanedUp), 1, "{:?}", driver.events());
+}
+
+/// A single failure of any operation does not keep it from its end, and reads are tried again.
+#[test]
+fn clean_up_survives_every_single_failure() {
+    let fresh = kernel(XtFlavour::Nft);
+    let before = Surroundings::of(&fresh);
+    let mut running = started_on(fresh, objects());
+    Client::allowed().connect(&mut running.kernel, "10.1.0.7");
+    let total = {
+        let mut driver = running.clone();
+        let ops = driver.kernel.applied_ops();
+        driver.clean_up();
+        driver.kernel.applied_ops() - ops
+    };
+    for n in 1..=total {
+        let mut driver = running.clone();
+        driver.kernel.fail_nth(n, OpErrorClass::Transient);
+        driver.clean_up();
+        assert_clean(&driver.kernel, &before);
+        assert!(driver.kernel.conntrack().is_empty(), "failure of operation {n}");
+        assert_eq!(
+            count(driver.events(), EventKind::CleanedUp),
+            1,
+            "operation {n}: {:?}",
+            driver.events()
+        );
+    }
+    let mut driver = running;
+    driver.kernel.fail_reads(1, OpErrorClass::Transient);
+    driver.clean_up();
+    assert_clean(&driver.kernel, &before);
+}
+
+/// Connections that can't be listed are no reason to leave the rest.
+#[test]
+fn clean_up_without_conntrack_removes_the_rest() {
+    let fresh = kernel(XtFlavour::Nft);
+    let before = Surroundings::of(&fresh);
+    let mut driver = started_on(fresh, objects());
+    driver.gateway.handle_input(driver.kernel.now(), Input::CleanUp);
+    let mut told = Vec::new();
+    while let Some(output) = driver.gateway.poll_output() {
+        if matches!(output, Output::ListFlows(_)) {
+            let error = OpError::new(OpErrorClass::Denied, "conntrack", "no such module");
+            driver.gateway.handle_input(driver.kernel.now(), Input::Flows(Err(error)));
+        } else {
+            answer(&mut driver.gateway, &mut driver.kernel, &output, |_| {});
+        }
+        told.extend(if let Output::Event(event) = output { Some(event) } else { None });
+    }
+    assert_clean(&driver.kernel, &before);
+    assert_eq!(count(&told, EventKind::CleanedUp), 0, "{told:?}");
+    let incomplete = told.iter().find(|e| e.kind == EventKind::CleanUpIncomplete);
+    assert!(incomplete.is_some_and(|e| e.message.contains("conntrack")), "{told:?}");
+}
+
+/// The end is told once, and nothing brings the rules back.
+#[test]
+fn there_is_no_way_back() {
+    let mut driver = settled(XtFlavour::Nft);
+    driver.clean_up();
+    assert_eq!(count(&driver.take_events(), EventKind::CleanedUp), 1);
+    let ops = driver.kernel.applied_ops();
+    driver.kernel_changed();
+    driver.cluster(objects());
+    driver.kernel.remove_link("ext2");
+    driver.host_changed();
+    driver.advance(600_000);
+    assert_eq!(driver.kernel.applied_ops(), ops);
+    assert!(driver.events().is_empty(), "{:?}", driver.events());
+    assert_eq!(driver.gateway.poll_timeout(), None);
+}

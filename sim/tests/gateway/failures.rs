@@ -1,0 +1,166 @@
+//! Operations that fail: named, tried again with growing pauses, and mended when they work (P14).
+
+use smartnat_core::gateway::EventKind;
+use smartnat_core::ops::OpErrorClass;
+use smartnat_core::status::reason;
+use smartnat_sim::kernel::{Fault, OpKind, OpMatcher, XtFlavour};
+use smartnat_sim::scenario::without_mapping;
+
+use crate::common::*;
+use crate::crashes::change;
+
+const CLASSES: [OpErrorClass; 6] = [
+    OpErrorClass::NotFound,
+    OpErrorClass::Exists,
+    OpErrorClass::Busy,
+    OpErrorClass::Invalid,
+    OpErrorClass::Denied,
+    OpErrorClass::Transient,
+];
+
+/// What operations are called in messages.
+const OBJECTS: [(OpKind, &str); 12] = [
+    (OpKind::PutChain, "chain SMARTNAT-"),
+    (OpKind::DeleteChain, "chain SMARTNAT-"),
+    (OpKind::InsertJump, "jump from "),
+    (OpKind::CreateSet, "set smartnat-"),
+    (OpKind::AddElement, "of set smartnat-"),
+    (OpKind::DeleteElement, "of set smartnat-"),
+    (OpKind::DestroySet, "set smartnat-"),
+    (OpKind::AddRule, "routing rule 2000"),
+    (OpKind::DeleteRule, "routing rule 2000"),
+    (OpKind::PutRoute, "route "),
+    (OpKind::DeleteRoute, "route "),
+    (OpKind::SetSysctl, "sysctl net/"),
+];
+
+/// Whatever fails and however: it is told with the object's name, and it is mended afterwards.
+#[test]
+fn every_kind_of_failure_is_named_and_mended() {
+    let everything_changes = |driver: &mut smartnat_sim::Driver| {
+        driver.cluster(change());
+        driver.advance(3_000);
+        driver.kernel.remove_address("ext1", ip(EXT1_B));
+        driver.kernel.remove_address("ext2", ip(EXT2_V6));
+        driver.host_changed();
+        driver.advance(3_000);
+    };
+    let mut reference = settled(XtFlavour::Nft);
+    everything_changes(&mut reference);
+    let reference = held(&reference.kernel);
+    for class in CLASSES {
+        for (kind, object) in OBJECTS {
+            let mut driver = smartnat_sim::Driver::new(config(), kernel(XtFlavour::Nft));
+            driver.kernel.inject(Fault {
+                matcher: OpMatcher::kind(kind),
+                skip: 0,
+                times: Some(2),
+                class,
+            });
+            driver.start(objects());
+            driver.advance(3_000);
+            everything_changes(&mut driver);
+            let events = driver.take_events();
+            let told: Vec<&str> = events
+                .iter()
+                .filter(|e| e.kind == EventKind::KernelError)
+                .map(|e| e.message.as_str())
+                .collect();
+            assert!(told.iter().all(|t| t.contains(object)), "{kind:?}, {class:?}: {told:?}");
+            assert_eq!(told.len(), 2, "{kind:?}, {class:?}: {told:?}");
+            assert_in_sync(&driver);
+            assert_eq!(held(&driver.kernel), reference, "{kind:?}, {class:?}");
+        }
+    }
+}
+
+/// The pauses grow to half a minute, and end with the first success.
+#[test]
+fn pauses_grow_up_to_a_bound() {
+    let mut driver = settled(XtFlavour::Nft);
+    driver.kernel.fail_every(OpMatcher::kind(OpKind::PutChain), OpErrorClass::Transient);
+    driver.cluster(vec![without_mapping("echo")]);
+    let mut pauses = Vec::new();
+    for _ in 0..10 {
+        let wait = driver.gateway.poll_timeout().expect("a retry").0 - driver.kernel.now().0;
+        pauses.push(wait);
+        driver.advance(wait);
+    }
+    assert!(pauses.is_sorted(), "{pauses:?}");
+    assert!(pauses[0] <= 1_000 && pauses[9] == 30_000, "{pauses:?}");
+    let errors = count(&driver.take_events(), EventKind::KernelError);
+    assert_eq!(errors, 11, "one attempt, one event");
+
+    driver.kernel.clear_faults();
+    driver.advance(30_000);
+    assert_in_sync(&driver);
+    driver.kernel.fail_nth(1, OpErrorClass::Transient);
+    driver.cluster(change());
+    let wait = driver.gateway.poll_timeout().expect("a retry").0 - driver.kernel.now().0;
+    assert!(wait <= 1_000, "{wait}");
+}
+
+/// T21: what failed is not called programmed, and the status says why.
+#[test]
+fn a_failure_shows_in_the_status_until_it_is_mended() {
+    let mut driver = settled(XtFlavour::Nft);
+    driver.kernel.fail_every(OpMatcher::kind(OpKind::PutChain), OpErrorClass::Denied);
+    driver.cluster(change());
+    let status = driver.status().expect("a status");
+    assert!(!status.in_sync);
+    assert!(
+        status.degraded.iter().any(|d| d.contains("permission denied")),
+        "{:?}",
+        status.degraded
+    );
+    let key = smartnat_core::model::ObjectKey::new("default", "new");
+    let programmed = |driver: &smartnat_sim::Driver| {
+        let status = driver.status().expect("a status");
+        let conditions = &status.mappings[&key].conditions;
+        conditions.iter().find(|c| c.kind == reason::PROGRAMMED).expect("a condition").clone()
+    };
+    assert!(!programmed(&driver).status);
+    assert_eq!(programmed(&driver).reason, reason::KERNEL_ERROR);
+    driver.kernel.clear_faults();
+    driver.advance(60_000);
+    assert_in_sync(&driver);
+    assert!(programmed(&driver).status);
+    assert!(driver.status().expect("a status").degraded.is_empty());
+}
+
+/// Reads fail too.
+#[test]
+fn reads_that_fail_are_tried_again() {
+    let mut driver = smartnat_sim::Driver::new(config(), kernel(XtFlavour::Nft));
+    driver.kernel.fail_reads(3, OpErrorClass::Transient);
+    driver.start(objects());
+    assert!(driver.kernel.log().is_empty(), "nothing is decided before the first observation");
+    driver.advance(10_000);
+    assert_in_sync(&driver);
+    let wanted = held(&driver.kernel);
+    driver.kernel.fail_reads(1, OpErrorClass::Transient);
+    driver.cluster(vec![without_mapping("echo")]);
+    driver.cluster(objects());
+    driver.advance(10_000);
+    assert_in_sync(&driver);
+    assert_eq!(held(&driver.kernel), wanted);
+}
+
+/// A change does not wait for the pause, and the numbers of uplinks stay through failures.
+#[test]
+fn a_change_is_tried_at_once_and_numbers_stay() {
+    let mut driver = settled(XtFlavour::Nft);
+    driver.kernel.remove_link("ext1");
+    driver.host_changed();
+    assert_in_sync(&driver);
+    driver.kernel.fail_nth(1, OpErrorClass::Transient);
+    driver.cluster(vec![without_mapping("exit")]);
+    assert!(!driver.status().expect("a status").in_sync);
+    driver.kernel.add_link("ext0");
+    driver.kernel.add_address("ext0", "192.0.2.130/25");
+    driver.host_changed();
+    assert_in_sync(&driver);
+    let uplinks = &driver.status().expect("a status").uplinks;
+    // Number 1 is ext1's, which may come back; connections still carry it.
+    assert_eq!((uplinks["ext0"].number, uplinks["ext2"].number), (3, 2));
+}

@@ -1,0 +1,13 @@
+//! The gateway's state machine on the simulated kernel's objects.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod clean_up;
+mod connections;
+mod crashes;
+mod drift;
+mod failures;
+mod order;
+mod sync;
+mod wakeups;
