@@ -26,7 +26,7 @@ fn left_by(process: u32) -> Vec<String> {
     [Path::new("/var/run/netns"), &temporary]
         .into_iter()
         .filter_map(|directory| fs::read_dir(directory).ok())
-        .flat_map(|entries| entries.flatten())
+        .flat_map(Iterator::flatten)
         .filter_map(|entry| entry.file_name().into_string().ok())
         .filter(|name| prefixes.iter().any(|prefix| name.starts_with(prefix)))
         .collect()

@@ -47,7 +47,9 @@ impl HostState {
         }
         let sysctls = lab.run(host, || {
             let mut found = Vec::new();
-            SYSCTLS.iter().for_each(|root| read_below(Path::new(root), DEPTH_MAX, &mut found));
+            for root in SYSCTLS {
+                read_below(Path::new(root), DEPTH_MAX, &mut found);
+            }
             found
         })?;
         lines.insert("sysctl".into(), sysctls);

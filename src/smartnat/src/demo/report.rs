@@ -12,11 +12,16 @@ use super::story::Finding;
 pub(super) const INTRODUCTION: &str = "\
 SmartNat demo: the real controller on the manifests of deploy/samples, real packets, no cluster.
 
-  client1 192.0.2.10   -- router1 -- ext1 198.51.100.10 \\             / pod1 10.244.1.11
-          2001:db8:2::10               2001:db8:51::10   \\           /       fd00:244:1::11
-                                                          gateway eth0 -- pod2
-  client2 198.18.2.10  -- router2 -- ext2 203.0.113.10   /           \\
-          2001:db8:18::10              2001:db8:113::10 /             \\ pod3
+  client1  192.0.2.10                         client2  198.18.2.10
+     |     2001:db8:2::10                        |     2001:db8:18::10
+  router1                                     router2
+     |                                           |
+   ext1    198.51.100.10                       ext2    203.0.113.10
+     |     2001:db8:51::10                       |     2001:db8:113::10
+     +----------------- gateway -----------------+
+                           | eth0
+              +------------+------------+
+            pod1         pod2         pod3     10.244.1.11-13, fd00:244:1::11-13
 
 ";
 
@@ -25,8 +30,8 @@ SmartNat demo: the real controller on the manifests of deploy/samples, real pack
 pub(super) struct StepReport {
     pub(super) title: String,
     pub(super) passed: bool,
-    /// What was measured.
-    pub(super) measured: String,
+    /// What was measured, in lines.
+    pub(super) measured: Vec<String>,
     /// What was not as it should be.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) problems: Vec<String>,
@@ -46,7 +51,7 @@ impl StepReport {
         Self {
             title: title.into(),
             passed: finding.problems.is_empty(),
-            measured: finding.measured,
+            measured: finding.measured.lines().map(Into::into).collect(),
             problems: finding.problems,
             milliseconds: milliseconds(took),
         }
@@ -73,7 +78,7 @@ impl fmt::Display for StepReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mark = if self.passed { '✓' } else { '✗' };
         writeln!(f, "{mark} {} ({} ms)", self.title, self.milliseconds)?;
-        for line in self.measured.lines() {
+        for line in &self.measured {
             writeln!(f, "    {line}")?;
         }
         for problem in &self.problems {

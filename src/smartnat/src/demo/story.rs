@@ -5,8 +5,11 @@ mod clients;
 mod lifecycle;
 mod uplinks;
 
+use std::time::Duration;
+
 use super::DemoError;
-use super::stage::Stage;
+use super::stage::{Stage, end};
+use crate::lab::traffic::{Stream, StreamKind};
 
 /// What a step found.
 #[derive(Clone, Debug, Default)]
@@ -33,6 +36,31 @@ impl Finding {
     }
 }
 
+/// Pause between two requests of a stream.
+const INTERVAL: Duration = Duration::from_millis(2);
+
+/// A client, its kind of traffic, where it goes.
+type Flow = (&'static str, StreamKind, &'static str, u16);
+
+/// Traffic in the background, each stream with its first answer.
+fn start_streams(stage: &Stage, flows: [Flow; 4]) -> Result<Vec<Stream>, DemoError> {
+    let start = |(client, kind, external, port)| {
+        Ok(Stream::start(stage.lab(), client, kind, None, end(external, port), INTERVAL)?)
+    };
+    flows.into_iter().map(start).collect()
+}
+
+/// Ends it; how many requests were sent and lost.
+fn stop_streams(finding: &mut Finding, streams: Vec<Stream>) -> (u64, u64) {
+    let (mut sent, mut lost) = (0, 0);
+    for report in streams.into_iter().map(Stream::stop) {
+        sent += report.sent;
+        lost += report.lost();
+        finding.require(report.lost() == 0, || format!("requests were lost: {:?}", report.losses));
+    }
+    (sent, lost)
+}
+
 /// One step.
 pub(super) struct Step {
     pub(super) title: &'static str,
@@ -47,14 +75,18 @@ pub(super) const STEPS: [Step; 8] = [
     Step {
         title: "allowed clients are served: TCP and UDP, IPv4 and IPv6",
         essential: false,
-        play: clients::allowed,
+        play: |stage| Ok(clients::allowed(stage)),
     },
     Step {
         title: "refused clients get no answer at all",
         essential: false,
-        play: clients::refused,
+        play: |stage| Ok(clients::refused(stage)),
     },
-    Step { title: "connections spread over the pods", essential: false, play: clients::spread },
+    Step {
+        title: "connections spread over the pods",
+        essential: false,
+        play: |stage| Ok(clients::spread(stage)),
+    },
     Step {
         title: "replies leave by the uplink that the connection came in on",
         essential: false,

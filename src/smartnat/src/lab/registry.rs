@@ -95,19 +95,21 @@ impl Entry {
     }
 }
 
-/// Removes what labs of processes left that are gone. Once a process is enough.
+/// Removes what labs left whose processes are gone. Once a process is enough.
 pub(super) fn remove_leftovers_once() {
     static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        let Ok(directory) = fs::read_dir(NAMESPACE_DIRECTORY) else { return };
-        let names = directory.flatten().filter_map(|e| e.file_name().into_string().ok());
-        for name in names.filter(|n| creator(n).is_some_and(|p| !is_alive(p))) {
-            for process in processes_in(&name) {
-                end_process(process);
-            }
-            remove_namespace(&name);
+    ONCE.call_once(remove_leftovers);
+}
+
+fn remove_leftovers() {
+    let Ok(directory) = fs::read_dir(NAMESPACE_DIRECTORY) else { return };
+    let names = directory.flatten().filter_map(|e| e.file_name().into_string().ok());
+    for name in names.filter(|n| creator(n).is_some_and(|p| !is_alive(p))) {
+        for process in processes_in(&name) {
+            end_process(process);
         }
-    });
+        remove_namespace(&name);
+    }
 }
 
 /// The process that made a namespace of this name, if it was a lab.
@@ -152,5 +154,21 @@ mod tests {
         assert_eq!(creator("smartnat-lab-12-0-gateway"), Some(12));
         assert_eq!(creator("smartnat-lab-x-0-gateway"), None);
         assert_eq!(creator("cni-12"), None);
+    }
+
+    #[test]
+    fn what_a_killed_process_left_is_removed_with_its_processes() {
+        if !crate::lab::available() {
+            return;
+        }
+        let mut creator = Command::new("true").spawn().unwrap();
+        creator.wait().unwrap();
+        let name = format!("{NAME_PREFIX}{}-0-gateway", creator.id());
+        let left = Namespace::create(&name).unwrap();
+        let mut sleep = Command::new("sleep");
+        let mut process = left.run(|| sleep.arg("1000").spawn()).unwrap().unwrap();
+        remove_leftovers();
+        assert!(!left.path().exists());
+        assert!(!process.wait().unwrap().success());
     }
 }

@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 use smartnat_core::model::Protocol;
 use smartnat_sim::topology::addresses::{EXT1_V4, EXT1_V6, EXT2_V4, EXT2_V6};
 
-use super::Finding;
+use super::{Finding, start_streams, stop_streams};
 use crate::demo::DemoError;
 use crate::demo::manifests::EndpointEdit;
 use crate::demo::stage::{Stage, end};
-use crate::lab::traffic::{self, Conversation, PATIENT, Stream, StreamKind, StreamReport};
+use crate::lab::traffic::{self, Conversation, PATIENT, Stream, StreamKind};
 use crate::lab::wait_until;
 
 /// The pod that goes.
@@ -22,59 +22,71 @@ const ATTEMPTS: usize = 100;
 /// would be (2/3)^60, less than one in ten thousand million.
 const ABSENCE: u64 = 60;
 
-/// Pause between two requests of a stream.
-const INTERVAL: Duration = Duration::from_millis(2);
+/// Wait for an answer on a connection that is about to end.
+const QUICK: Duration = Duration::from_millis(100);
 
 /// T9, T10: drained, it keeps its connections and gets no new ones; removed, its connections end,
 /// and nobody else notices.
 pub(super) fn remove_pod(stage: &mut Stage) -> Result<Finding, DemoError> {
     let mut finding = Finding::default();
-    let streams = [
-        ("client1", StreamKind::NewConnections, end(EXT1_V4[0], 8080)),
-        ("client2", StreamKind::NewConnections, end(EXT2_V6[0], 8080)),
-        ("client1", StreamKind::NewFlows, end(EXT1_V6[0], 5353)),
-        ("client2", StreamKind::NewFlows, end(EXT2_V4[0], 5353)),
-    ];
-    let streams = streams
-        .map(|(client, kind, to)| Stream::start(stage.lab(), client, kind, None, to, INTERVAL));
-    let streams = streams.into_iter().collect::<Result<Vec<_>, _>>()?;
+    let streams = start_streams(
+        stage,
+        [
+            ("client1", StreamKind::NewConnections, EXT1_V4[0], 8080),
+            ("client2", StreamKind::NewConnections, EXT2_V6[0], 8080),
+            ("client1", StreamKind::NewFlows, EXT1_V6[0], 5353),
+            ("client2", StreamKind::NewFlows, EXT2_V4[0], 5353),
+        ],
+    )?;
     let mut of_leaving = connection_to(stage, |pod| pod == LEAVING)?;
     let mut of_other = connection_to(stage, |pod| pod != LEAVING)?;
 
-    let begin = Instant::now();
-    stage.edit_pod(LEAVING, EndpointEdit::Drain)?;
-    let drained = wait_for_absence(&streams, PATIENT);
-    let drained_after = begin.elapsed();
-    finding.require(drained, || format!("{LEAVING} still gets new connections while it drains"));
-    let outcome = of_leaving.ask("still there", PATIENT);
-    finding.require(outcome.is_answered(), || format!("its connection while it drains: {outcome}"));
-
-    let begin = Instant::now();
-    stage.edit_pod(LEAVING, EndpointEdit::Remove)?;
-    let ended = wait_until(PATIENT, || {
-        let outcome = of_leaving.ask("still there", Duration::from_millis(100));
-        (!outcome.is_answered()).then_some(())
-    });
-    let ended_after = begin.elapsed();
-    finding.require(ended.is_some(), || format!("its connection lives on after it was removed"));
+    let drained = drain(stage, &mut finding, &streams, &mut of_leaving)?;
+    let ended = remove(stage, &mut finding, &mut of_leaving)?;
     let outcome = of_other.ask("still there", PATIENT);
     finding.require(outcome.is_answered(), || format!("the connection of another pod: {outcome}"));
-
-    let reports: Vec<StreamReport> = streams.into_iter().map(Stream::stop).collect();
-    let (mut sent, mut lost) = (0, 0);
-    for report in reports {
-        sent += report.sent;
-        lost += report.lost();
-        finding.require(report.lost() == 0, || format!("requests were lost: {:?}", report.losses));
-    }
+    let (sent, lost) = stop_streams(&mut finding, streams);
     finding.measured = format!(
         "draining, {LEAVING} got no new connections after {} ms and kept its old one\n\
          removed, its old one ended within {} ms and that of another pod did not\n\
          {sent} new connections meanwhile: {lost} lost",
-        drained_after.as_millis(),
-        ended_after.as_millis(),
+        drained.as_millis(),
+        ended.as_millis(),
     );
     Ok(finding)
+}
+
+/// How long it took until the draining pod got no new connections.
+fn drain(
+    stage: &Stage,
+    finding: &mut Finding,
+    streams: &[Stream],
+    of_leaving: &mut Conversation,
+) -> Result<Duration, DemoError> {
+    let begin = Instant::now();
+    stage.edit_pod(LEAVING, EndpointEdit::Drain)?;
+    let drained = wait_for_absence(streams, PATIENT);
+    let took = begin.elapsed();
+    finding.require(drained, || format!("{LEAVING} still gets new connections while it drains"));
+    let outcome = of_leaving.ask("still there", PATIENT);
+    finding.require(outcome.is_answered(), || format!("its connection while it drains: {outcome}"));
+    Ok(took)
+}
+
+/// How long it took until the connection of the removed pod ended.
+fn remove(
+    stage: &Stage,
+    finding: &mut Finding,
+    of_leaving: &mut Conversation,
+) -> Result<Duration, DemoError> {
+    let begin = Instant::now();
+    stage.edit_pod(LEAVING, EndpointEdit::Remove)?;
+    let ended = wait_until(PATIENT, || {
+        let outcome = of_leaving.ask("still there", QUICK);
+        (!outcome.is_answered()).then_some(())
+    });
+    finding.require(ended.is_some(), || "its connection lives on after its removal".into());
+    Ok(begin.elapsed())
 }
 
 /// An open connection of client1 to a pod that `wanted` accepts.

@@ -12,7 +12,6 @@ use smartnat_sim::topology::addresses::{
 };
 
 use super::Finding;
-use crate::demo::DemoError;
 use crate::demo::stage::{PODS, Stage, end};
 use crate::lab::Lab;
 use crate::lab::traffic::{self, BRIEF, Outcome, PATIENT};
@@ -73,9 +72,9 @@ fn describe((host, from, protocol, external, port): Request) -> String {
 }
 
 /// T1, T5, T7: everybody who may is served, and pods see the gateway.
-pub(super) fn allowed(stage: &mut Stage) -> Result<Finding, DemoError> {
+pub(super) fn allowed(stage: &Stage) -> Finding {
     let mut finding = Finding::default();
-    let mut slowest = Duration::ZERO;
+    let (mut answered, mut slowest) = (0, Duration::ZERO);
     let gateway = [GATEWAY_V4, GATEWAY_V6].map(|a| a.parse::<IpAddr>().ok());
     for request in ALLOWED {
         let begin = Instant::now();
@@ -83,6 +82,7 @@ pub(super) fn allowed(stage: &mut Stage) -> Result<Finding, DemoError> {
         slowest = slowest.max(begin.elapsed());
         finding.require(outcome.is_answered(), || format!("{}: {outcome}", describe(request)));
         if let Some(answer) = outcome.answer() {
+            answered += 1;
             let seen = answer.seen_peer.ip();
             finding.require(gateway.contains(&Some(seen)), || {
                 format!("{}: the pod saw {seen}, not the gateway", describe(request))
@@ -90,17 +90,16 @@ pub(super) fn allowed(stage: &mut Stage) -> Result<Finding, DemoError> {
         }
     }
     finding.measured = format!(
-        "{} of {} requests answered, the slowest in {:.1} ms: by both uplinks, from a neighbour\n\
+        "{answered} of {} requests answered, the slowest in {:.1} ms: by both uplinks, from a neighbour\n\
          on the link, on a port range, on the manifest of the Go version",
-        ALLOWED.len() - finding.problems.len().min(ALLOWED.len()),
         ALLOWED.len(),
         slowest.as_secs_f64() * 1000.0,
     );
-    Ok(finding)
+    finding
 }
 
 /// T2: nothing comes back, and nothing arrives at a pod.
-pub(super) fn refused(stage: &mut Stage) -> Result<Finding, DemoError> {
+pub(super) fn refused(stage: &Stage) -> Finding {
     let mut finding = Finding::default();
     let (lab, before) = (stage.lab(), stage.requests());
     let outcomes = std::thread::scope(|scope| {
@@ -119,11 +118,11 @@ pub(super) fn refused(stage: &mut Stage) -> Result<Finding, DemoError> {
         REFUSED.len(),
         BRIEF.as_millis()
     );
-    Ok(finding)
+    finding
 }
 
 /// T8: about a third for each of three pods, on both families.
-pub(super) fn spread(stage: &mut Stage) -> Result<Finding, DemoError> {
+pub(super) fn spread(stage: &Stage) -> Finding {
     let mut finding = Finding::default();
     let mut lines = Vec::new();
     let ends = [
@@ -155,5 +154,5 @@ pub(super) fn spread(stage: &mut Stage) -> Result<Finding, DemoError> {
         ));
     }
     finding.measured = lines.join("\n");
-    Ok(finding)
+    finding
 }

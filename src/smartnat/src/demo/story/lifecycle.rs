@@ -1,10 +1,8 @@
 //! The controller's own life: start, crash and restart, clean-up.
 
-use std::time::Duration;
-
 use smartnat_sim::topology::addresses::{EXT1_V4, EXT1_V6, EXT2_V4, EXT2_V6};
 
-use super::Finding;
+use super::{Finding, start_streams, stop_streams};
 use crate::demo::DemoError;
 use crate::demo::host_state::HostState;
 use crate::demo::stage::{GATEWAY, PODS, Stage, end};
@@ -12,9 +10,6 @@ use crate::lab::traffic::{self, Outcome, PATIENT, Stream, StreamKind};
 
 /// Answers on each stream that are awaited while no controller runs, and again while it restarts.
 const ANSWERS: u64 = 100;
-
-/// Pause between two requests of a stream.
-const INTERVAL: Duration = Duration::from_millis(2);
 
 /// The first start.
 pub(super) fn start(stage: &mut Stage) -> Result<Finding, DemoError> {
@@ -30,27 +25,22 @@ pub(super) fn start(stage: &mut Stage) -> Result<Finding, DemoError> {
 /// T15: it is gone without warning, it comes back, and traffic does not notice.
 pub(super) fn restart(stage: &mut Stage) -> Result<Finding, DemoError> {
     let mut finding = Finding::default();
-    let streams = [
-        ("client1", StreamKind::Established, end(EXT1_V4[0], 8080)),
-        ("client2", StreamKind::NewConnections, end(EXT2_V6[0], 8080)),
-        ("client1", StreamKind::Datagrams, end(EXT1_V6[0], 5353)),
-        ("client2", StreamKind::NewFlows, end(EXT2_V4[0], 5353)),
-    ];
-    let streams = streams
-        .map(|(client, kind, to)| Stream::start(stage.lab(), client, kind, None, to, INTERVAL));
-    let streams = streams.into_iter().collect::<Result<Vec<_>, _>>()?;
+    let streams = start_streams(
+        stage,
+        [
+            ("client1", StreamKind::Established, EXT1_V4[0], 8080),
+            ("client2", StreamKind::NewConnections, EXT2_V6[0], 8080),
+            ("client1", StreamKind::Datagrams, EXT1_V6[0], 5353),
+            ("client2", StreamKind::NewFlows, EXT2_V4[0], 5353),
+        ],
+    )?;
     let before = retransmissions(stage)?;
     await_answers(&mut finding, &streams, "before");
     stage.kill_controller();
     await_answers(&mut finding, &streams, "without a controller");
     let started = stage.start_controller()?;
     await_answers(&mut finding, &streams, "after the restart");
-    let (mut sent, mut lost) = (0, 0);
-    for report in streams.into_iter().map(Stream::stop) {
-        sent += report.sent;
-        lost += report.lost();
-        finding.require(report.lost() == 0, || format!("requests were lost: {:?}", report.losses));
-    }
+    let (sent, lost) = stop_streams(&mut finding, streams);
     let repeated = retransmissions(stage)? - before;
     finding.require(repeated == 0, || format!("TCP had to repeat {repeated} segments"));
     let operations = started.stats.operations;

@@ -50,7 +50,7 @@ pub(super) fn replies(stage: &mut Stage) -> Result<Finding, DemoError> {
         counts.push(format!("{right} packets by {uplink} ({wrong} by mistake)"));
     }
     finding.measured = format!(
-        "{} served clients of both uplinks at once; replies: {}",
+        "{} served clients of both uplinks at once\nreplies: {}",
         pods.join(" and "),
         counts.join(", ")
     );
