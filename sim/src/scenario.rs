@@ -26,13 +26,13 @@ pub fn mapping(name: &str) -> MappingBuilder {
 impl MappingBuilder {
     /// Another namespace.
     pub fn namespace(mut self, namespace: &str) -> Self {
-        self.0.key.namespace = namespace.to_owned();
+        namespace.clone_into(&mut self.0.key.namespace);
         self
     }
 
     /// Another Service.
     pub fn service(mut self, name: &str) -> Self {
-        self.0.spec.service_name = name.to_owned();
+        name.clone_into(&mut self.0.spec.service_name);
         self
     }
 
@@ -133,7 +133,7 @@ pub fn service(name: &str) -> ServiceBuilder {
 impl ServiceBuilder {
     /// Another namespace.
     pub fn namespace(mut self, namespace: &str) -> Self {
-        self.service.key.namespace = namespace.to_owned();
+        namespace.clone_into(&mut self.service.key.namespace);
         self
     }
 

@@ -4,6 +4,7 @@
 pub(crate) mod walk;
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 use smartnat_core::compile::sysctl_scope;
 use smartnat_core::gateway::{Event, EventKind, Gateway, Input, Output};
@@ -17,7 +18,7 @@ use smartnat_core::objects::{
 };
 use smartnat_core::ops::{Domain, Kernel, NetworkOp, Transaction};
 use smartnat_sim::kernel::{ForeignObjects, Policy, XtFlavour};
-use smartnat_sim::scenario::{mapping, service};
+use smartnat_sim::scenario::{MappingBuilder, mapping, service};
 use smartnat_sim::{Driver, SimKernel};
 
 /// First external address, on `ext1`.
@@ -45,7 +46,9 @@ pub(crate) fn bare_kernel(flavour: XtFlavour) -> SimKernel {
         ("int0", &["10.0.0.2/24", "fd00::2/64"]),
     ] {
         kernel.add_link(name);
-        addresses.iter().for_each(|address| kernel.add_address(name, address));
+        for address in addresses {
+            kernel.add_address(name, address);
+        }
     }
     kernel.add_host_route("0.0.0.0/0", Some("10.0.0.1"), "int0");
     kernel.add_host_route("::/0", Some("fd00::1"), "int0");
@@ -137,7 +140,8 @@ pub(crate) fn objects() -> Vec<ClusterObject> {
             .egress(true)
             .masquerade(false),
     ];
-    [echo.build(), sticky.build(), exit.build(), mappings.map(|m| m.build()).to_vec()].concat()
+    [echo.build(), sticky.build(), exit.build(), mappings.map(MappingBuilder::build).to_vec()]
+        .concat()
 }
 
 /// A gateway that has taken in `objects` on `kernel`.
@@ -165,12 +169,10 @@ pub(crate) fn assert_in_sync(driver: &Driver) {
 /// What a failing test shows of a gateway.
 pub(crate) fn report(driver: &Driver) -> String {
     let degraded = driver.status().map(|s| s.degraded.clone());
-    let log: String = driver
-        .kernel
-        .log()
-        .iter()
-        .map(|r| format!("  {:?}\n    {}\n", r.outcome, r.ops.join("\n    ")))
-        .collect();
+    let mut log = String::new();
+    for record in driver.kernel.log() {
+        let _ = writeln!(log, "  {:?}\n    {}", record.outcome, record.ops.join("\n    "));
+    }
     format!("degraded: {degraded:?}\nevents: {:?}\n{log}", driver.events())
 }
 

@@ -99,7 +99,7 @@ const INTERFERENCES: &[(&str, Interference)] = &[
         others(k, Domain::Routing, NetworkOp::AddRule(rule));
     }),
     ("all routes of ours are deleted", |k| {
-        k.foreign_delete_routes(|r| r.protocol == ROUTE_PROTOCOL)
+        k.foreign_delete_routes(|r| r.protocol == ROUTE_PROTOCOL);
     }),
     ("a route is replaced", |k| {
         let mut route = route_of_ext1(k);

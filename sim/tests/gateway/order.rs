@@ -82,7 +82,7 @@ fn assert_guarded(kernel: &SimKernel) {
     for family in Family::ALL {
         let table = |table| kernel.xtables().table(XtTableId { family, table });
         let jumps = |t: XtTable, chain: &str| {
-            let hooks = table(t).into_iter().flat_map(|t| t.builtins());
+            let hooks = table(t).into_iter().flat_map(smartnat_sim::kernel::XtTableRules::builtins);
             hooks
                 .flat_map(|(_, c)| c.rules.iter())
                 .filter(|r| r.jump_target() == Some(&fixed_chain(chain)))

@@ -28,7 +28,7 @@ impl MarkLayout {
         assert!(mask.count_ones() >= 5, "a mark mask needs 5 bits, {mask:#x} has fewer");
         let mut rest = mask;
         let mut take_highest = || {
-            let bit = 1 << (31 - rest.leading_zeros());
+            let bit = 1 << rest.ilog2();
             rest &= !bit;
             bit
         };

@@ -86,6 +86,7 @@ struct Target {
 
 /// The controller's whole decision state.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[allow(clippy::struct_excessive_bools, reason = "independent facts about the outside")]
 pub struct Gateway {
     config: GatewayConfig,
     goal: Goal,

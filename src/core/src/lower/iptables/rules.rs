@@ -22,6 +22,7 @@ pub(super) fn back() -> XtRule {
 }
 
 /// Builder steps that read like the rule.
+#[allow(clippy::wrong_self_convention, reason = "from_interface is a step like to_interface")]
 pub(super) trait Narrow {
     fn from_interface(self, name: &str) -> Self;
     fn to_interface(self, name: &str) -> Self;
