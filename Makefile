@@ -7,6 +7,7 @@ SHELL := /bin/bash
 
 # Programs that run-time and tests need, and the package of each.
 PACKAGES := iptables ipset iproute2 nftables conntrack tcpdump iputils-ping gcc libc6-dev clang libclang-dev libipset-dev pkg-config
+TARGET := $(or $(CARGO_TARGET_DIR),target)
 SUDO := $(shell [ "$$(id -u)" = 0 ] || command -v sudo)
 
 .PHONY: help deps demo test lint fmt crd ci clean
@@ -24,10 +25,11 @@ deps: ## Install what building, running and testing need (Debian's packages)
 	@command -v cargo >/dev/null || { echo "cargo is missing: install the Rust toolchain named in Cargo.toml (rust-version)" >&2; exit 1; }
 
 demo: deps ## Real packets through a throw-away gateway, no cluster needed
-	cargo build --release --quiet
-	$(SUDO) target/release/smartnat demo
+	cargo build
+	$(SUDO) $(TARGET)/debug/smartnat demo
 
 test: deps ## All tests; those on real packets need root and say "skipped" without
+	cargo build -p smartnat
 	cargo test --workspace --no-fail-fast
 
 lint: ## Format, clippy, documentation, dependency direction

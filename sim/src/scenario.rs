@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use smartnat_core::model::{
-    ClusterObject, EndpointSlice, Family, Mapping, MappingPort, MappingSpec, ObjectKey,
-    ObjectKind, PortReference, Protocol, Service, ServicePort, SliceEndpoint, SlicePort, Timestamp,
+    ClusterObject, EndpointSlice, Family, Mapping, MappingPort, MappingSpec, ObjectKey, ObjectKind,
+    PortReference, Protocol, Service, ServicePort, SliceEndpoint, SlicePort, Timestamp,
 };
 
 /// A Mapping in namespace `default`, one builder step a field.
@@ -77,7 +77,8 @@ impl MappingBuilder {
             end_port: end.map(i64::from),
             protocol: Some(protocol.name().to_owned()),
             service_port: service_port.map(|text| {
-                text.parse().map_or_else(|_| PortReference::Name(text.into()), PortReference::Number)
+                text.parse()
+                    .map_or_else(|_| PortReference::Name(text.into()), PortReference::Number)
             }),
         });
         self
@@ -217,7 +218,7 @@ pub fn without_mapping(name: &str) -> ClusterObject {
 /// The deletion of a Service `default/NAME` with the slices that [`ServiceBuilder`] made.
 pub fn without_service(name: &str) -> Vec<ClusterObject> {
     let key = ObjectKey::new("default", name);
-    let slices = Family::ALL
-        .map(|f| ClusterObject::Deleted(ObjectKind::EndpointSlice, slice_key(&key, f)));
+    let slices =
+        Family::ALL.map(|f| ClusterObject::Deleted(ObjectKind::EndpointSlice, slice_key(&key, f)));
     std::iter::once(ClusterObject::Deleted(ObjectKind::Service, key)).chain(slices).collect()
 }

@@ -1,5 +1,8 @@
-//! What the integration tests share: a gateway in a lab, driven step by step.
+//! What the integration tests share: a gateway in a lab, driven step by step, and the program
+//! as its user starts it.
 
+mod program;
 mod rig;
 
+pub use program::program;
 pub use rig::{Rig, RigOptions, Step};

@@ -29,7 +29,8 @@ pub struct RigOptions {
 impl RigOptions {
     /// Defaults on this flavour.
     pub fn new(flavour: IptablesFlavour) -> Self {
-        let config = GatewayConfig { uplink_pattern: "ext[0-9]".into(), ..GatewayConfig::default() };
+        let config =
+            GatewayConfig { uplink_pattern: "ext[0-9]".into(), ..GatewayConfig::default() };
         Self { config, flavour }
     }
 }
@@ -73,7 +74,11 @@ struct Worker {
 
 impl Rig {
     /// Builds the lab and the first sync, with these objects.
-    pub fn start(topology: &Topology, options: RigOptions, objects: Vec<ClusterObject>) -> (Self, Step) {
+    pub fn start(
+        topology: &Topology,
+        options: RigOptions,
+        objects: Vec<ClusterObject>,
+    ) -> (Self, Step) {
         let lab = Lab::build(topology).expect("the lab is built");
         Self::start_in(lab, options, objects)
     }
@@ -174,7 +179,8 @@ struct Engine {
 
 impl Engine {
     fn open(options: RigOptions, state: StateDir) -> Self {
-        let linux = LinuxOptions { flavour: options.flavour, state_dir: state, ..LinuxOptions::default() };
+        let linux =
+            LinuxOptions { flavour: options.flavour, state_dir: state, ..LinuxOptions::default() };
         let kernel = LinuxKernel::open(linux).expect("the kernel is usable");
         Self { gateway: Gateway::new(options.config), kernel, status: StatusReport::default() }
     }

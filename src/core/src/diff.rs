@@ -66,10 +66,9 @@ fn make_sets(desired: &DesiredObjects, observed: &KernelState) -> Vec<NetworkOp>
             }
             ops.push(NetworkOp::CreateSet { name: name.clone(), spec: wanted.spec });
         }
-        let missing = wanted.elements.iter().filter(|e| held.is_none_or(|h| !h.elements.contains(e)));
-        ops.extend(
-            missing.map(|e| NetworkOp::AddElement { set: name.clone(), element: *e }),
-        );
+        let missing =
+            wanted.elements.iter().filter(|e| held.is_none_or(|h| !h.elements.contains(e)));
+        ops.extend(missing.map(|e| NetworkOp::AddElement { set: name.clone(), element: *e }));
     }
     ops
 }

@@ -26,7 +26,10 @@ fn host() -> HostState {
         links: [
             ("lo".into(), link(1, &[])),
             ("eth0".into(), link(2, &["10.244.1.1/24", "fd00:244:1::1/64"])),
-            ("ext1".into(), link(3, &["198.51.100.10/24", "198.51.100.11/24", "2001:db8:51::10/64"])),
+            (
+                "ext1".into(),
+                link(3, &["198.51.100.10/24", "198.51.100.11/24", "2001:db8:51::10/64"]),
+            ),
             ("ext2".into(), link(4, &["203.0.113.10/24"])),
         ]
         .into(),
@@ -72,8 +75,13 @@ fn print(objects: &DesiredObjects, family: Family) -> String {
     for (name, set) in objects.sets.iter().filter(|(_, s)| s.spec.family == family) {
         let elements: Vec<String> = set.elements.iter().map(ToString::to_string).collect();
         let timeout = set.spec.timeout.map(|t| format!(" timeout {t}")).unwrap_or_default();
-        writeln!(text, "set {name} {}{timeout} [{}]", set.spec.kind.type_name(), elements.join(" "))
-            .unwrap();
+        writeln!(
+            text,
+            "set {name} {}{timeout} [{}]",
+            set.spec.kind.type_name(),
+            elements.join(" ")
+        )
+        .unwrap();
     }
     for rule in objects.rules.iter().filter(|r| r.family == family) {
         writeln!(text, "rule {rule:?}").unwrap();

@@ -131,12 +131,24 @@ pub(crate) fn at(address: &str, port: u16) -> SocketAddr {
 }
 
 /// Asks where an answer is expected.
-pub(crate) fn ask(lab: &Lab, protocol: Protocol, client: &str, from: &str, to: SocketAddr) -> Outcome {
+pub(crate) fn ask(
+    lab: &Lab,
+    protocol: Protocol,
+    client: &str,
+    from: &str,
+    to: SocketAddr,
+) -> Outcome {
     request(lab, protocol, client, from, to, PATIENT)
 }
 
 /// Asks where silence is expected.
-pub(crate) fn ask_briefly(lab: &Lab, protocol: Protocol, client: &str, from: &str, to: SocketAddr) -> Outcome {
+pub(crate) fn ask_briefly(
+    lab: &Lab,
+    protocol: Protocol,
+    client: &str,
+    from: &str,
+    to: SocketAddr,
+) -> Outcome {
     request(lab, protocol, client, from, to, BRIEF)
 }
 

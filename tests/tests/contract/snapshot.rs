@@ -44,7 +44,19 @@ pub(crate) fn foreign_objects(lab: &Lab, programs: &Programs) {
         run(&[iptables, "-A", "FORWARD", "-j", "FOREIGN"]);
         run(&[iptables, "-A", "INPUT", "-p", "tcp", "--dport", "22", "-j", "ACCEPT"]);
         run(&[iptables, "-t", "nat", "-A", "POSTROUTING", "-s", net, "-j", "MASQUERADE"]);
-        run(&[iptables, "-t", "mangle", "-A", "PREROUTING", "-s", net, "-j", "MARK", "--set-xmark", "0x4000/0x4000"]);
+        run(&[
+            iptables,
+            "-t",
+            "mangle",
+            "-A",
+            "PREROUTING",
+            "-s",
+            net,
+            "-j",
+            "MARK",
+            "--set-xmark",
+            "0x4000/0x4000",
+        ]);
         run(&[iptables, "-t", "raw", "-A", "PREROUTING", "-s", net, "-j", "ACCEPT"]);
     }
     run(&["ipset", "create", "foreign", "hash:ip"]);

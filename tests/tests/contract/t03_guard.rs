@@ -14,9 +14,10 @@ both_flavours!(sockets_of_the_host_are_not_reachable_from_an_uplink, |flavour| {
     let (mut rig, first) = Rig::start(&topology, RigOptions::new(flavour), Vec::new());
     assert!(first.status.in_sync, "{:?}", first.events);
     // The routers lead even to the host's cluster-side address.
-    for (router, v4, v6) in
-        [("router1", "198.51.100.10", "2001:db8:51::10"), ("router2", "203.0.113.10", "2001:db8:113::10")]
-    {
+    for (router, v4, v6) in [
+        ("router1", "198.51.100.10", "2001:db8:51::10"),
+        ("router2", "203.0.113.10", "2001:db8:113::10"),
+    ] {
         for (net, via) in [("10.244.1.0/24", v4), ("fd00:244:1::/64", v6)] {
             rig.lab.command(router, &["ip", "route", "add", net, "via", via]).expect("a route");
         }
@@ -28,7 +29,8 @@ both_flavours!(sockets_of_the_host_are_not_reachable_from_an_uplink, |flavour| {
         let inside = if v4 { addresses::GATEWAY_V4 } else { addresses::GATEWAY_V6 };
         for target in [side.external, inside] {
             for (protocol, port) in [(Protocol::Tcp, 22), (Protocol::Udp, 161)] {
-                let outcome = ask_briefly(&rig.lab, protocol, side.client, side.source, at(target, port));
+                let outcome =
+                    ask_briefly(&rig.lab, protocol, side.client, side.source, at(target, port));
                 assert_eq!(outcome, Outcome::TimedOut, "{side:?} {target} {protocol}");
             }
         }
@@ -89,7 +91,8 @@ both_flavours!(a_mapping_is_served_through_the_guard, |flavour| {
         let to = at(side.external, 8080);
         let outcome = ask(&rig.lab, Protocol::Tcp, side.client, side.source, to);
         assert_eq!(outcome.server(), Some("pod1"), "{outcome}");
-        let outcome = traffic::connect_tcp(&rig.lab, side.client, None, at(side.external, 8081), BRIEF);
+        let outcome =
+            traffic::connect_tcp(&rig.lab, side.client, None, at(side.external, 8081), BRIEF);
         assert_eq!(outcome, Outcome::TimedOut, "an unmapped port");
     }
 });

@@ -20,7 +20,12 @@ both_flavours!(without_endpoints_or_service_a_reset_or_port_unreachable, |flavou
     let (rig, first) = Rig::start(&topology, RigOptions::new(flavour), objects);
     assert!(first.status.in_sync, "{:?}", first.events);
     for side in SIDES {
-        let cases = [(Protocol::Tcp, 8080), (Protocol::Udp, 5353), (Protocol::Tcp, 9000), (Protocol::Udp, 9000)];
+        let cases = [
+            (Protocol::Tcp, 8080),
+            (Protocol::Udp, 5353),
+            (Protocol::Tcp, 9000),
+            (Protocol::Udp, 9000),
+        ];
         for (protocol, port) in cases {
             let outcome =
                 ask(&rig.lab, protocol, side.client, side.source, at(side.external, port));

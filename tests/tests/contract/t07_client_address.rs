@@ -11,8 +11,12 @@ both_flavours!(masquerade_per_gateway_and_per_mapping, |flavour| {
     for of_gateway in [true, false] {
         let exposed = |name: &str, port: u16| {
             let m = SIDES.iter().fold(mapping(name).service("echo"), |m, s| m.address(s.external));
-            m.port(Protocol::Tcp, port, None, Some("http"))
-                .port(Protocol::Udp, port, None, Some("dns"))
+            m.port(Protocol::Tcp, port, None, Some("http")).port(
+                Protocol::Udp,
+                port,
+                None,
+                Some("dns"),
+            )
         };
         let objects = [
             echo_on(&[1]),

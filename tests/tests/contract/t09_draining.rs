@@ -10,11 +10,11 @@ use smartnat_tests::{Rig, RigOptions};
 use super::common::{ask, at, both_flavours, echo_service, first_network, ip, pod, servers};
 
 /// Pod 1 and 2 in both families, each by a step of the builder.
-fn echo(one: fn(ServiceBuilder, &str) -> ServiceBuilder, two: fn(ServiceBuilder, &str) -> ServiceBuilder) -> Vec<smartnat_core::model::ClusterObject> {
-    Family::ALL
-        .into_iter()
-        .fold(echo_service(), |s, f| two(one(s, &pod(1, f)), &pod(2, f)))
-        .build()
+fn echo(
+    one: fn(ServiceBuilder, &str) -> ServiceBuilder,
+    two: fn(ServiceBuilder, &str) -> ServiceBuilder,
+) -> Vec<smartnat_core::model::ClusterObject> {
+    Family::ALL.into_iter().fold(echo_service(), |s, f| two(one(s, &pod(1, f)), &pod(2, f))).build()
 }
 
 both_flavours!(a_draining_pod_serves_only_when_no_ready_one_is_left, |flavour| {

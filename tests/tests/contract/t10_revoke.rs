@@ -12,7 +12,8 @@ use smartnat_tests::{Rig, RigOptions};
 use super::common::{Side, at, both_flavours, echo_on, echo_service, first_network, ip, servers};
 
 fn exposed(name: &str, tcp: u16, udp: u16) -> MappingBuilder {
-    let m = first_network().iter().fold(mapping(name).service("echo"), |m, s| m.address(s.external));
+    let m =
+        first_network().iter().fold(mapping(name).service("echo"), |m, s| m.address(s.external));
     m.port(Protocol::Tcp, tcp, None, Some("http")).port(Protocol::Udp, udp, None, Some("dns"))
 }
 
@@ -85,7 +86,8 @@ both_flavours!(a_pod_that_is_no_longer_listed_ends_and_nothing_escapes, |flavour
     // Forwarding was on before us: nothing but our own care keeps packets from leaving by eth0.
     lab.set_sysctl("gateway", "net.ipv4.ip_forward", "1").expect("a sysctl");
     lab.set_sysctl("gateway", "net.ipv6.conf.all.forwarding", "1").expect("a sysctl");
-    let objects = [echo_on(&[1]), vec![exposed("a", 1000, 1000).masquerade(false).build()]].concat();
+    let objects =
+        [echo_on(&[1]), vec![exposed("a", 1000, 1000).masquerade(false).build()]].concat();
     let (mut rig, _) = Rig::start_in(lab, RigOptions::new(flavour), objects);
     for side in first_network() {
         let servers = servers(&rig.lab);

@@ -67,7 +67,8 @@ both_flavours!(what_the_host_answers_itself_leaves_by_the_same_uplink, |flavour|
         let ping = traffic::ping(&rig.lab, side.client, Some(from), to, 56, PATIENT);
         assert!(ping.is_answered(), "{side:?} ping: {ping}");
         for (protocol, port) in [(Protocol::Tcp, 8080), (Protocol::Udp, 5353)] {
-            let outcome = ask(&rig.lab, protocol, side.client, side.source, at(side.external, port));
+            let outcome =
+                ask(&rig.lab, protocol, side.client, side.source, at(side.external, port));
             assert_eq!(outcome, Outcome::Refused, "{side:?} {protocol}");
         }
     }
@@ -80,10 +81,12 @@ both_flavours!(an_endpoint_on_the_host_itself_is_served, |flavour| {
     let topology = standard(StandardOptions { office: true });
     let (rig, _) = Rig::start(&topology, RigOptions::new(flavour), objects);
     let own = [ip("10.244.1.1"), ip("fd00:244:1::1")];
-    let _host = Server::start_on(&rig.lab, "gateway", "host", &own, &[8080], &[5353]).expect("sockets");
+    let _host =
+        Server::start_on(&rig.lab, "gateway", "host", &own, &[8080], &[5353]).expect("sockets");
     for side in SIDES {
         for (protocol, port) in [(Protocol::Tcp, 8080), (Protocol::Udp, 5353)] {
-            let outcome = ask(&rig.lab, protocol, side.client, side.source, at(side.external, port));
+            let outcome =
+                ask(&rig.lab, protocol, side.client, side.source, at(side.external, port));
             assert_eq!(outcome.server(), Some("host"), "{side:?} {protocol}: {outcome}");
         }
     }
@@ -111,7 +114,11 @@ both_flavours!(uplinks_that_share_a_subnet_answer_each_by_itself, |flavour| {
                     .map(|i| (i, Sniffer::start(&rig.lab, "gateway", i).expect("a sniffer")));
                 for (protocol, port) in [(Protocol::Tcp, 8080), (Protocol::Udp, 5353)] {
                     let outcome = ask(&rig.lab, protocol, client, from, at(address, port));
-                    assert_eq!(outcome.server(), Some("pod1"), "{client} {address} {protocol}: {outcome}");
+                    assert_eq!(
+                        outcome.server(),
+                        Some("pod1"),
+                        "{client} {address} {protocol}: {outcome}"
+                    );
                 }
                 assert_replied_by(&sniffers, uplink, address, from);
             }

@@ -27,8 +27,7 @@ both_flavours!(pods_and_the_host_are_clients_and_always_masqueraded, |flavour| {
             .fold(mapping("empty"), |m, s| m.address(s.external))
             .tcp(3000)
             .udp(3000);
-        let objects =
-            [echo_on(&[1]), vec![open.build(), closed.build(), empty.build()]].concat();
+        let objects = [echo_on(&[1]), vec![open.build(), closed.build(), empty.build()]].concat();
         let topology = standard(StandardOptions { office: true });
         let (rig, _) = Rig::start(&topology, RigOptions::new(flavour), objects);
         let _servers = servers(&rig.lab);
@@ -47,7 +46,8 @@ both_flavours!(pods_and_the_host_are_clients_and_always_masqueraded, |flavour| {
                     let served = ask(&rig.lab, protocol, client, from, at(side.external, 1000));
                     let seen = served.answer().map(|a| a.seen_peer.ip());
                     assert_eq!(seen, Some(ip(gateway)), "{client} {from} {protocol}: {served}");
-                    let refused = ask_briefly(&rig.lab, protocol, client, from, at(side.external, 2000));
+                    let refused =
+                        ask_briefly(&rig.lab, protocol, client, from, at(side.external, 2000));
                     assert!(!refused.is_answered(), "{client} {from} {protocol}: {refused}");
                     let nobody = ask(&rig.lab, protocol, client, from, at(side.external, 3000));
                     // A datagram of the host itself is refused in the system call already.

@@ -12,13 +12,12 @@ const POD: [&str; 2] = ["10.244.1.11", "fd00:244:1::11"];
 const CLIENT1: [&str; 2] = ["192.0.2.10", "2001:db8:2::10"];
 
 fn leaving(name: &str, created: u64, v4: &str, v6: &str) -> MappingBuilder {
-    mapping(name)
-        .service("echo")
-        .created(created)
-        .address(v4)
-        .address(v6)
-        .egress(true)
-        .port(Protocol::Tcp, 1000, None, Some("http"))
+    mapping(name).service("echo").created(created).address(v4).address(v6).egress(true).port(
+        Protocol::Tcp,
+        1000,
+        None,
+        Some("http"),
+    )
 }
 
 fn first() -> Vec<ClusterObject> {

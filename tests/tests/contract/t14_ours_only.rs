@@ -56,7 +56,10 @@ both_flavours!(clean_up_of_a_bare_host_leaves_a_bare_host, |flavour| {
     if flavour == IptablesFlavour::Legacy {
         // The kernel keeps a legacy table once it was used.
         let filled = |text: &str| -> Vec<String> {
-            text.lines().filter(|l| l.starts_with("-A") || l.contains("smartnat")).map(str::to_owned).collect()
+            text.lines()
+                .filter(|l| l.starts_with("-A") || l.contains("smartnat"))
+                .map(str::to_owned)
+                .collect()
         };
         assert_eq!(filled(&after), filled(&before));
     } else {

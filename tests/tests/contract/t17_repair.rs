@@ -38,11 +38,16 @@ both_flavours!(every_kind_of_object_is_put_back, |flavour| {
         rig.lab.command("gateway", damage).expect("damage");
         assert_ne!(sorted(&host_text(&rig.lab, &programs)), wanted, "{damage:?}");
         let repair = rig.kernel_changed();
-        assert!(repair.events.iter().any(|e| e.kind == EventKind::DriftRepaired), "{damage:?}: {:?}", repair.events);
+        assert!(
+            repair.events.iter().any(|e| e.kind == EventKind::DriftRepaired),
+            "{damage:?}: {:?}",
+            repair.events
+        );
         assert_eq!(sorted(&host_text(&rig.lab, &programs)), wanted, "{damage:?}");
     }
     for side in SIDES {
-        let outcome = ask(&rig.lab, Protocol::Tcp, side.client, side.source, at(side.external, 8080));
+        let outcome =
+            ask(&rig.lab, Protocol::Tcp, side.client, side.source, at(side.external, 8080));
         assert_eq!(outcome.server(), Some("pod1"), "{side:?}: {outcome}");
     }
 });

@@ -13,10 +13,12 @@ use super::common::{SIDES, at, both_flavours, echo_on, first_network, ip, server
 /// Beside the Mapping with traffic: others that come, change and go on the same addresses.
 fn changes() -> Vec<Vec<ClusterObject>> {
     let other = |name: &str, port: u16| {
-        SIDES
-            .iter()
-            .fold(mapping(name).service("echo"), |m, s| m.address(s.external))
-            .port(Protocol::Tcp, port, None, Some("http"))
+        SIDES.iter().fold(mapping(name).service("echo"), |m, s| m.address(s.external)).port(
+            Protocol::Tcp,
+            port,
+            None,
+            Some("http"),
+        )
     };
     vec![
         vec![other("b", 2000).build(), other("c", 3000).egress(true).build()],

@@ -15,16 +15,15 @@ pub(super) fn changes(
         .iter()
         .filter(|(key, value)| observed.sysctls.get(key).is_some_and(|s| s.value != **value))
         .map(|(key, value)| NetworkOp::SetSysctl { key: key.clone(), value: value.clone() });
-    let restore = observed
-        .sysctls
-        .iter()
-        .filter(|(key, _)| !desired.sysctls.contains_key(key))
-        .filter_map(|(key, state)| {
-            let original = state.original.clone()?;
-            let still_ours = our_values(key).contains(&state.value.as_str());
-            let value = (still_ours && original != state.value).then_some(original);
-            Some(NetworkOp::ForgetSysctl { key: key.clone(), value })
-        });
+    let restore =
+        observed.sysctls.iter().filter(|(key, _)| !desired.sysctls.contains_key(key)).filter_map(
+            |(key, state)| {
+                let original = state.original.clone()?;
+                let still_ours = our_values(key).contains(&state.value.as_str());
+                let value = (still_ours && original != state.value).then_some(original);
+                Some(NetworkOp::ForgetSysctl { key: key.clone(), value })
+            },
+        );
     set.chain(restore).partition(|op| match op {
         NetworkOp::SetSysctl { key, .. } | NetworkOp::ForgetSysctl { key, .. } => {
             is_forwarding(key)

@@ -92,8 +92,7 @@ fn affinity(dataplane: &Dataplane, family: Family, sets: &mut BTreeMap<SetName, 
                     timeout: Some(seconds),
                     max_elements: MAX_ELEMENTS,
                 };
-                let name =
-                    names::affinity_set(key, port.protocol, port.ports, endpoint, seconds);
+                let name = names::affinity_set(key, port.protocol, port.ports, endpoint, seconds);
                 sets.insert(name, IpSet { spec, elements: BTreeSet::new() });
             }
         }

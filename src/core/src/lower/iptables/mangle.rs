@@ -122,10 +122,8 @@ pub fn mark_chain_uplinks(observed: &KernelState, marks: MarkLayout) -> Vec<(Str
 fn out(marks: MarkLayout) -> Vec<XtRule> {
     let marked = XtMatch::Mark { value: 0, mask: marks.routing(), negated: true };
     vec![
-        rule(XtTarget::RestoreMark { mask: marks.routing() }).all([
-            reply(),
-            XtMatch::ConnMark { value: 0, mask: marks.routing(), negated: true },
-        ]),
+        rule(XtTarget::RestoreMark { mask: marks.routing() })
+            .all([reply(), XtMatch::ConnMark { value: 0, mask: marks.routing(), negated: true }]),
         rule(XtTarget::SetMark { value: 0, mask: marks.routing() }).all([original(), marked]),
     ]
 }
@@ -170,9 +168,7 @@ fn guard_uplink(marks: MarkLayout, family: Family) -> Vec<XtRule> {
 }
 
 fn dhcp(server: u16, client: u16) -> XtRule {
-    back()
-        .protocol(Protocol::Udp)
-        .all([XtMatch::SourcePort(server), destination_port(client)])
+    back().protocol(Protocol::Udp).all([XtMatch::SourcePort(server), destination_port(client)])
 }
 
 /// FORWARD: nothing passes between uplinks and the rest that is no connection of ours or of
@@ -184,10 +180,8 @@ fn transit(dataplane: &Dataplane, family: Family) -> Vec<XtRule> {
         directions: vec![SetDirection::Source, SetDirection::Source, SetDirection::Destination],
         negated: false,
     };
-    let mut rules = vec![
-        drop().all([unknown(), quarantined]),
-        drop().with(packet_mark(marks.masquerade)),
-    ];
+    let mut rules =
+        vec![drop().all([unknown(), quarantined]), drop().with(packet_mark(marks.masquerade))];
     rules.extend(dedicated(dataplane).map(|name| jump(FROM_UPLINK).from_interface(name)));
     rules.extend(dedicated(dataplane).map(|name| jump(TO_UPLINK).to_interface(name)));
     if dataplane.closed_forwarding.contains(&family) {

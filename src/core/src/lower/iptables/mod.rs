@@ -44,8 +44,8 @@ impl TableBuilder {
     /// Adds a chain that a built-in chain jumps to.
     fn hooked_chain(&mut self, hooks: &[BuiltinHook], name: ChainName, rules: Vec<XtRule>) {
         for hook in hooks {
-            let jump = XtRule::new(XtTarget::Jump(name.clone()))
-                .with(XtMatch::Comment("SmartNat".into()));
+            let jump =
+                XtRule::new(XtTarget::Jump(name.clone())).with(XtMatch::Comment("SmartNat".into()));
             self.0.jumps.insert(*hook, vec![jump]);
         }
         self.chain(name, rules);

@@ -224,10 +224,7 @@ fn snat(dataplane: &Dataplane, family: Family) -> Vec<XtRule> {
         rules.push(
             rule(XtTarget::SourceNat { address: *address })
                 .to_interface(&plane.uplink)
-                .all([
-                    connmark(value, marks.routing()),
-                    source_in(names::egress_set(*address)),
-                ]),
+                .all([connmark(value, marks.routing()), source_in(names::egress_set(*address))]),
         );
     }
     rules
@@ -253,10 +250,14 @@ mod tests {
         for count in [1_usize, 2, 3, 7, 100, 1000] {
             let mut left = 1.0;
             for position in 0..count {
-                let p = threshold(count - position).map_or(1.0, |t| f64::from(t) / f64::from(1 << 30) / 2.0);
+                let p = threshold(count - position)
+                    .map_or(1.0, |t| f64::from(t) / f64::from(1 << 30) / 2.0);
                 let share = left * p;
                 let even = 1.0 / f64::from(u32::try_from(count).unwrap());
-                assert!((share - even).abs() < even * 1e-3, "{count} endpoints, {position}: {share}");
+                assert!(
+                    (share - even).abs() < even * 1e-3,
+                    "{count} endpoints, {position}: {share}"
+                );
                 left -= share;
             }
         }

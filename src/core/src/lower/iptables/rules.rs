@@ -107,9 +107,7 @@ pub(super) fn comment(text: &str) -> XtMatch {
 
 /// A TCP packet that no connection is known for and that opens none.
 pub(super) fn new_without_syn(target: XtTarget) -> XtRule {
-    rule(target)
-        .protocol(Protocol::Tcp)
-        .all([XtMatch::TcpSyn { negated: true }, new()])
+    rule(target).protocol(Protocol::Tcp).all([XtMatch::TcpSyn { negated: true }, new()])
 }
 
 pub(super) fn destination_port(port: u16) -> XtMatch {
