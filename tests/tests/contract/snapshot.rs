@@ -83,7 +83,7 @@ pub(crate) fn host_text(lab: &Lab, programs: &Programs) -> String {
     ];
     let mut text = String::new();
     for command in commands {
-        text.push_str(&format!("$ {}\n", command.join(" ")));
+        text.extend(["$ ", &command.join(" "), "\n"]);
         let output = lab.command("gateway", command).expect("a program that lists");
         text.extend(output.lines().filter(|l| !l.starts_with('#')).map(|l| {
             // Policies are printed with counters.
