@@ -1,0 +1,17 @@
+//! The program `smartnat` as its user starts it, on real packets in throw-away namespaces.
+//!
+//! Each test builds its own lab and waits for what it is about: a file, a line of the log, an
+//! answer. Without root they print "skipped"; `SMARTNAT_REQUIRE_PRIVILEGES=1` makes that a failure.
+
+#[allow(dead_code, reason = "these tests need some of the words of the contract's")]
+#[path = "../contract/common.rs"]
+mod common;
+mod manifests;
+#[path = "../contract/snapshot.rs"]
+mod snapshot;
+mod station;
+
+mod b01_go_manifests;
+mod b02_plan;
+mod b03_restart;
+mod b06_cleanup;
