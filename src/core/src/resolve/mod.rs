@@ -43,6 +43,7 @@ pub struct EndpointSet {
     /// Those that get new connections, sorted, each once (T8).
     pub active: Vec<ServiceEndpoint>,
     /// All that are listed, a superset of `active`: those whose connections live on (T9, T10).
+    #[serde(with = "crate::objects::pairs")]
     pub listed: BTreeMap<ServiceEndpoint, Keeps>,
 }
 
