@@ -10,7 +10,7 @@ use smartnat_core::model::{
     ClusterObject, ClusterState, Family, GatewayConfig, HostState, InterfaceAddress, Link, Protocol,
 };
 use smartnat_core::objects::{KernelState, SysctlState};
-use smartnat_core::xtables_text::render_rule;
+use smartnat_core::xtables_text::{canonical, render_rule};
 use smartnat_sim::scenario::{mapping, service};
 
 fn host() -> HostState {
@@ -40,7 +40,9 @@ fn host() -> HostState {
 
 fn objects_of(cluster: Vec<ClusterObject>) -> DesiredObjects {
     let mut state = ClusterState::default();
-    cluster.into_iter().for_each(|object| state.update(object));
+    for object in cluster {
+        state.update(object);
+    }
     let config = GatewayConfig { uplink_pattern: "ext[0-9]".into(), ..GatewayConfig::default() };
     let host = host();
     let observed = KernelState {
@@ -52,7 +54,12 @@ fn objects_of(cluster: Vec<ClusterObject>) -> DesiredObjects {
     };
     let compiled = compile(&state, &host, &config, &UplinkNumbers::new(), &observed);
     assert!(lint(&compiled.dataplane).is_empty());
-    lower(&compiled.dataplane)
+    let objects = lower(&compiled.dataplane);
+    // Otherwise the kernel gives back another form, and the diff would never be empty.
+    for rule in objects.xtables.values().flat_map(|t| t.chains.values()).flatten() {
+        assert_eq!(canonical(rule), *rule);
+    }
+    objects
 }
 
 /// Readable text of all objects of one family.
