@@ -3,6 +3,7 @@
 
 mod driver;
 pub mod kernel;
+pub mod oracle;
 pub mod scenario;
 pub mod topology;
 
