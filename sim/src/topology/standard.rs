@@ -164,7 +164,8 @@ pub fn standard(options: StandardOptions) -> Topology {
 pub fn single() -> Topology {
     let mut topology = Topology::default();
     topology.add_host(gateway());
-    topology.add_host(Host::new("client1"));
+    // It asks for the gateway with its address on the link, as a router would.
+    topology.add_host(Host::new("client1").with_sysctl("net.ipv4.conf.all.arp_announce", "2"));
     let client = [
         "198.51.100.1/24",
         "2001:db8:51::1/64",

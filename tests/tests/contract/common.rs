@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use smartnat::lab::Lab;
-use smartnat::lab::traffic::{self, BRIEF, Outcome, PATIENT, Server};
+use smartnat::lab::traffic::{self, BRIEF, Conversation, Outcome, PATIENT, Server};
 use smartnat_core::model::{ClusterObject, Family, Protocol};
 use smartnat_sim::scenario::{ServiceBuilder, service};
 
@@ -164,4 +164,43 @@ fn request(
         Protocol::Tcp => traffic::connect_tcp(lab, client, Some(ip(from)), to, patience),
         _ => traffic::ask_udp(lab, client, Some(ip(from)), to, patience),
     }
+}
+
+/// A request: protocol, client, its address, where to.
+pub(crate) type Request<'a> = (Protocol, &'a str, &'a str, SocketAddr);
+
+/// What becomes of requests that are made at the same time, as silence takes its time to show.
+pub(crate) fn ask_all_briefly(lab: &Lab, requests: &[Request]) -> Vec<Outcome> {
+    std::thread::scope(|scope| {
+        let asked: Vec<_> = requests
+            .iter()
+            .map(|(protocol, client, from, to)| {
+                scope.spawn(|| ask_briefly(lab, *protocol, client, from, *to))
+            })
+            .collect();
+        asked.into_iter().map(|a| a.join().expect("a client without a panic")).collect()
+    })
+}
+
+/// Asserts that none of the requests hears anything.
+pub(crate) fn assert_silence(lab: &Lab, requests: &[Request]) {
+    for (request, outcome) in requests.iter().zip(ask_all_briefly(lab, requests)) {
+        assert_eq!(outcome, Outcome::TimedOut, "{request:?}");
+    }
+}
+
+/// An open conversation of a client that has been answered once.
+pub(crate) fn conversation(
+    lab: &Lab,
+    protocol: Protocol,
+    client: &str,
+    from: SocketAddr,
+    to: SocketAddr,
+) -> Conversation {
+    let mut opened = traffic::open(lab, client, protocol, Some(from), to, PATIENT)
+        .expect("the lab")
+        .unwrap_or_else(|outcome| panic!("{protocol} {from} {to}: {outcome}"));
+    let outcome = opened.ask("hello", PATIENT);
+    assert!(outcome.is_answered(), "{protocol} {from} {to}: {outcome}");
+    opened
 }

@@ -4,6 +4,7 @@
 //! `SMARTNAT_REQUIRE_PRIVILEGES=1` makes that a failure.
 
 mod common;
+mod defects;
 mod snapshot;
 mod t01_forward;
 mod t02_filter;
@@ -22,3 +23,4 @@ mod t14_ours_only;
 mod t15_restart;
 mod t17_repair;
 mod t18_change;
+mod topologies;

@@ -8,6 +8,7 @@
 mod io;
 mod report;
 mod round;
+mod split;
 
 pub use io::{Event, EventKind, Input, Output};
 

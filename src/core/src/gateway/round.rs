@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::split::one_by_one;
 use super::{
     Awaiting, Connections, Event, EventKind, FIRST_RETRY_MILLIS, Gateway, Goal, LAST_RETRY_MILLIS,
     MAX_REPORTED, Output, READ_BACK_MILLIS, ROUNDS_AT_ONCE, SWEEPS, Stage, Target,
@@ -123,6 +124,8 @@ impl Gateway {
         } else {
             diff(desired, &observed)
         };
+        let refused = self.goal != Goal::Serve && !self.failures.is_empty();
+        let transactions = if refused { one_by_one(transactions) } else { transactions };
         self.observed = Some(observed);
         self.start(transactions);
     }
