@@ -1,10 +1,10 @@
 //! Runs a gateway on a simulated kernel.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
 
 use smartnat_core::gateway::{Event, Gateway, Input, Output};
-use smartnat_core::model::{ClusterObject, GatewayConfig, Timestamp};
+use smartnat_core::model::{ClusterObject, Family, GatewayConfig, Timestamp};
 use smartnat_core::ops::{Kernel, Transaction};
 use smartnat_core::status::StatusReport;
 
@@ -68,6 +68,11 @@ impl Driver {
     /// The kernel notified of a change by others.
     pub fn kernel_changed(&mut self) {
         self.feed(Input::KernelChanged);
+    }
+
+    /// Others need forwarding of these families, for these reasons.
+    pub fn forwarding_needed(&mut self, needed: BTreeMap<Family, Vec<String>>) {
+        self.feed(Input::ForwardingNeeded(needed));
     }
 
     /// Everything of ours is to be removed.
@@ -200,6 +205,9 @@ fn describe_input(input: &Input) -> String {
         Input::Flows(result) => format!("<- flows: {}", failure(result.as_ref().map(|_| ()))),
         Input::KernelChanged => "<- kernel changed".into(),
         Input::Tick => "<- tick".into(),
+        Input::ForwardingNeeded(needed) => {
+            format!("<- forwarding needed: {:?}", needed.keys())
+        }
         Input::CleanUp => "<- clean up".into(),
     }
 }

@@ -73,6 +73,105 @@ fn what_others_use_by_now_stays() {
     assert!(held(&driver.kernel).xtables.is_empty());
 }
 
+/// T16: forwarding stays on where others need it, and a message says for whom.
+#[test]
+fn forwarding_that_others_need_stays_on() {
+    for family in Family::ALL {
+        let fresh = bare_kernel(XtFlavour::Nft);
+        let before = Surroundings::of(&fresh);
+        let mut driver = started_on(fresh, objects());
+        driver.forwarding_needed([(family, vec!["MASQUERADE of a test".into()])].into());
+        driver.clean_up();
+        let forwarding = SysctlKey::Forwarding(family);
+        assert_eq!(driver.kernel.sysctl(&forwarding).as_deref(), Some("1"));
+        let events = driver.take_events();
+        assert_eq!(count(&events, EventKind::CleanedUp), 1, "{events:?}");
+        let kept: Vec<_> =
+            events.iter().filter(|event| event.kind == EventKind::ForwardingKept).collect();
+        let [kept] = kept.as_slice() else { panic!("{events:?}") };
+        assert!(kept.message.contains(&family.to_string()), "{kept:?}");
+        assert!(kept.message.contains("MASQUERADE of a test"), "{kept:?}");
+        // With IPv6 forwarding on, router advertisements count where accept_ra is 2 only.
+        for interface in ["ext1", "ext2", "int0"] {
+            let key = SysctlKey::AcceptRouterAdvertisements(interface.into());
+            let accept = if family == Family::V6 { "2" } else { "1" };
+            assert_eq!(driver.kernel.sysctl(&key).as_deref(), Some(accept), "{key} {family}");
+            driver.kernel.write_sysctl(&key, "1").expect("it exists");
+        }
+        // Nothing else stays, and nothing of ours remembers it.
+        driver.kernel.write_sysctl(&forwarding, "0").expect("it exists");
+        assert_clean(&driver.kernel, &before);
+    }
+}
+
+/// Forwarding that was on before us is none of our business, needed or not.
+#[test]
+fn forwarding_that_was_on_before_stays_without_a_word() {
+    let mut fresh = bare_kernel(XtFlavour::Nft);
+    for family in Family::ALL {
+        fresh.write_sysctl(&SysctlKey::Forwarding(family), "1").expect("it exists");
+    }
+    let before = Surroundings::of(&fresh);
+    let mut driver = started_on(fresh, objects());
+    driver.forwarding_needed(Family::ALL.map(|family| (family, Vec::new())).into());
+    driver.clean_up();
+    assert_clean(&driver.kernel, &before);
+    assert_eq!(count(driver.events(), EventKind::ForwardingKept), 0, "{:?}", driver.events());
+}
+
+/// The same when the last uplink goes while the gateway runs, until others no longer need it.
+#[test]
+fn the_last_uplink_takes_forwarding_along_unless_others_need_it() {
+    let forwarding = SysctlKey::Forwarding(Family::V4);
+    for needed in [false, true] {
+        let mut driver = started_on(bare_kernel(XtFlavour::Nft), objects());
+        if needed {
+            driver.forwarding_needed([(Family::V4, vec!["bridge br0".into()])].into());
+        }
+        driver.take_events();
+        for link in ["ext1", "ext2"] {
+            driver.kernel.remove_link(link);
+        }
+        driver.host_changed();
+        assert_eq!(
+            driver.kernel.sysctl(&forwarding).as_deref(),
+            Some(if needed { "1" } else { "0" })
+        );
+        assert_eq!(count(driver.events(), EventKind::ForwardingKept), usize::from(needed));
+        assert_eq!(driver.kernel.sysctl(&SysctlKey::Forwarding(Family::V6)).as_deref(), Some("0"));
+    }
+}
+
+/// A refusal on the way neither switches it off after all nor tells it twice.
+#[test]
+fn kept_forwarding_survives_every_single_failure() {
+    let running = started_on(bare_kernel(XtFlavour::Nft), objects());
+    let needed = || Family::ALL.map(|family| (family, vec!["bridge br0".to_owned()])).into();
+    let total = {
+        let mut driver = running.clone();
+        let ops = driver.kernel.applied_ops();
+        driver.forwarding_needed(needed());
+        driver.clean_up();
+        driver.kernel.applied_ops() - ops
+    };
+    for n in 1..=total {
+        let mut driver = running.clone();
+        driver.take_events();
+        driver.forwarding_needed(needed());
+        driver.kernel.fail_nth(n, OpErrorClass::Transient);
+        driver.clean_up();
+        let advertisements = SysctlKey::AcceptRouterAdvertisements("int0".into());
+        assert_eq!(driver.kernel.sysctl(&advertisements).as_deref(), Some("2"), "operation {n}");
+        for family in Family::ALL {
+            let value = driver.kernel.sysctl(&SysctlKey::Forwarding(family));
+            assert_eq!(value.as_deref(), Some("1"), "operation {n}");
+        }
+        let events = driver.take_events();
+        assert_eq!(count(&events, EventKind::ForwardingKept), 2, "operation {n}: {events:?}");
+        assert_eq!(count(&events, EventKind::CleanedUp), 1, "operation {n}: {events:?}");
+    }
+}
+
 /// T16: past a failure, and all of them are reported.
 #[test]
 fn clean_up_goes_on_past_failures_and_reports_them() {

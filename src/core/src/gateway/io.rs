@@ -1,8 +1,10 @@
 //! What goes into the gateway and what comes out.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
-use crate::model::{ClusterObject, HostState, ObjectKey};
+use crate::model::{ClusterObject, Family, HostState, ObjectKey};
 use crate::objects::{Flow, FlowFilter, KernelState, ObservationScope};
 use crate::ops::{OpError, Transaction};
 use crate::status::StatusReport;
@@ -25,6 +27,9 @@ pub enum Input {
     KernelChanged,
     /// The time of [`super::Gateway::poll_timeout`] has come.
     Tick,
+    /// Others need forwarding of these families, with what needs it, for people: where we
+    /// switched it on and no longer need it ourselves, it stays on (T16). Each time all of them.
+    ForwardingNeeded(BTreeMap<Family, Vec<String>>),
     /// Remove everything of ours (T16). There is no way back.
     CleanUp,
 }
@@ -59,6 +64,8 @@ pub enum EventKind {
     KernelError,
     /// Connections were ended since nothing permits them any more (T10).
     ConnectionsEnded,
+    /// Forwarding that we switched on stays on, since others need it (T16).
+    ForwardingKept,
     /// Everything of ours is removed (T16).
     CleanedUp,
     /// Clean-up left something behind.
@@ -70,7 +77,11 @@ impl EventKind {
     pub fn is_warning(self) -> bool {
         matches!(
             self,
-            Self::Rejected | Self::DriftRepaired | Self::KernelError | Self::CleanUpIncomplete
+            Self::Rejected
+                | Self::DriftRepaired
+                | Self::KernelError
+                | Self::ForwardingKept
+                | Self::CleanUpIncomplete
         )
     }
 }

@@ -5,6 +5,7 @@
 //! connections that nothing permits any more, observe again. Equal: in sync. Not equal: again,
 //! within a bound, and then more slowly.
 
+mod forwarding;
 mod io;
 mod report;
 mod round;
@@ -124,6 +125,7 @@ pub struct Gateway {
     retry_millis: u64,
     wake: Option<Timestamp>,
     failures: Vec<OpError>,
+    forwarding: forwarding::Forwarding,
     outbox: VecDeque<Output>,
     report: report::Reporter,
 }
@@ -158,6 +160,7 @@ impl Gateway {
             retry_millis: FIRST_RETRY_MILLIS,
             wake: None,
             failures: Vec::new(),
+            forwarding: forwarding::Forwarding::default(),
             outbox: VecDeque::new(),
             report: report::Reporter::default(),
         }
@@ -171,6 +174,7 @@ impl Gateway {
             Input::Host(host) => self.on_host(host),
             Input::KernelChanged => self.on_kernel_changed(),
             Input::Tick => self.on_tick(),
+            Input::ForwardingNeeded(needed) => self.on_forwarding_needed(needed),
             Input::CleanUp => self.on_clean_up(),
             Input::Observed(result) => {
                 self.answered(Awaiting::Observation);

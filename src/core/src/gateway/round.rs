@@ -124,6 +124,7 @@ impl Gateway {
         } else {
             diff(desired, &observed)
         };
+        let transactions = self.keep_forwarding(transactions);
         let refused = self.goal != Goal::Serve && !self.failures.is_empty();
         let transactions = if refused { one_by_one(transactions) } else { transactions };
         self.observed = Some(observed);
