@@ -3,6 +3,7 @@
 
 mod program;
 mod rig;
+pub mod sctp;
 
 pub use program::program;
 pub use rig::{Rig, RigOptions, Step};

@@ -5,6 +5,8 @@
 
 mod common;
 mod defects;
+mod sctp;
+mod review_a;
 mod snapshot;
 mod t01_forward;
 mod t02_filter;
