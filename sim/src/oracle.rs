@@ -168,16 +168,14 @@ fn through(
         return Expectation::Dropped;
     }
     let leaves_by = host.route_to(probe.destination).map(|r| r.interface.clone());
-    if uplink_in.is_none() {
-        if let Some((address, uplink)) = egress_of(exposed, snapshot, probe.source) {
-            let inside = host.route_to(probe.destination).is_some_and(|r| {
-                let default = r.destination.prefix_len() == 0;
-                !default && !only_uplinks_lead_to(host, config, probe.destination)
-            });
-            if !inside {
-                return Expectation::Egress { address, uplink };
-            }
-        }
+    let inside = host.route_to(probe.destination).is_some_and(|r| {
+        r.destination.prefix_len() != 0 && !only_uplinks_lead_to(host, config, probe.destination)
+    });
+    if uplink_in.is_none()
+        && !inside
+        && let Some((address, uplink)) = egress_of(exposed, snapshot, probe.source)
+    {
+        return Expectation::Egress { address, uplink };
     }
     match leaves_by {
         Some(name) if is_uplink(&name, host, config) && is_dedicated(&name, host, config) => {
