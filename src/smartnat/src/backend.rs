@@ -23,12 +23,10 @@ pub fn options(settings: &Settings) -> LinuxOptions {
     }
 }
 
-/// Opens the kernel in the calling thread's network namespace, and says which iptables it is.
+/// Opens the kernel in the calling thread's network namespace.
 pub fn open(options: LinuxOptions) -> Result<LinuxKernel, CommandError> {
     let failed = |error: OpenError| CommandError::Failed(error.to_string());
-    let kernel = LinuxKernel::open(options).map_err(failed)?;
-    tracing::info!(flavour = ?kernel.flavour(), "iptables found");
-    Ok(kernel)
+    LinuxKernel::open(options).map_err(failed)
 }
 
 /// Makes sure that nobody else changes this network namespace.

@@ -28,6 +28,7 @@ impl TypedValueParser for Hinted {
 }
 
 const BOOLEAN: Hinted = Hinted(&["true", "false"]);
+const FLAVOUR: Hinted = Hinted(&["auto", "nft", "legacy"]);
 
 /// Which interfaces are uplinks and what happens on them.
 #[derive(Args, Clone, Debug, Default)]
@@ -97,7 +98,7 @@ pub struct KernelFlags {
     #[arg(long, value_name = "KIND", value_parser = Hinted(&["iptables", "simulated"]))]
     backend: Option<String>,
     /// Which iptables programs are used, never both [default: auto]
-    #[arg(long, value_name = "FLAVOUR", value_parser = Hinted(&["auto", "nft", "legacy"]))]
+    #[arg(long, value_name = "FLAVOUR", value_parser = FLAVOUR)]
     iptables_flavour: Option<String>,
     /// How long the xtables lock is waited for [default: 10]
     #[arg(long, value_name = "SECONDS")]
@@ -122,6 +123,22 @@ impl KernelFlags {
         layer.flag("markMask", self.mark_mask.as_ref());
         layer.flag("tableBase", self.table_base.as_ref());
         layer.flag("rulePriority", self.rule_priority.as_ref());
+    }
+}
+
+/// Arguments of `demo`.
+#[derive(Args, Clone, Debug, Default)]
+#[command(after_help = "Needs root. Nothing outside its own namespaces is touched.")]
+pub struct DemoArgs {
+    /// Which iptables programs are used, never both [default: auto]
+    #[arg(long, value_name = "FLAVOUR", value_parser = FLAVOUR)]
+    iptables_flavour: Option<String>,
+}
+
+impl DemoArgs {
+    /// Adds what was given.
+    pub fn add_to(&self, layer: &mut Layer) {
+        layer.flag("iptablesFlavour", self.iptables_flavour.as_ref());
     }
 }
 

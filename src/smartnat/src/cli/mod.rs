@@ -5,7 +5,7 @@ mod flags;
 #[cfg(test)]
 mod tests;
 
-pub use flags::{CommonFlags, GatewayFlags, KernelFlags, OutputFormat};
+pub use flags::{CommonFlags, DemoArgs, GatewayFlags, KernelFlags, OutputFormat};
 
 use std::path::PathBuf;
 
@@ -58,8 +58,7 @@ pub enum Command {
     /// Print the definition of the Mapping resource
     Crd,
     /// Show the whole thing at work in throwaway network namespaces
-    #[command(after_help = "Needs root. Nothing outside its own namespaces is touched.")]
-    Demo,
+    Demo(DemoArgs),
     /// Print completions for a shell
     #[command(
         after_help = "Example:\n  smartnat completions bash > /etc/bash_completion.d/smartnat"
@@ -192,11 +191,8 @@ impl Cli {
                 args.kernel.add_to(&mut layer);
             }
             Command::Cleanup(args) => args.kernel.add_to(&mut layer),
-            Command::Status
-            | Command::Host
-            | Command::Crd
-            | Command::Demo
-            | Command::Completions { .. } => {}
+            Command::Demo(args) => args.add_to(&mut layer),
+            Command::Status | Command::Host | Command::Crd | Command::Completions { .. } => {}
         }
         layer
     }

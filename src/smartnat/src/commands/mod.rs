@@ -12,6 +12,7 @@ use clap::CommandFactory;
 use crate::cli::{Cli, Command, OutputFormat};
 use crate::demo::{self, DemoError, DemoOptions};
 use crate::error::{CommandError, Outcome};
+use crate::settings::Settings;
 use crate::{logging, output};
 
 /// Does what the command line asks for.
@@ -34,14 +35,15 @@ pub fn execute(
         Command::Status => status::status(&settings, format),
         Command::Cleanup(args) => cleanup::cleanup(&settings, args, format),
         Command::Host => host::host(format),
-        Command::Demo => demo(format),
+        Command::Demo(_) => demo(&settings, format),
         Command::Completions { .. } | Command::Crd => Ok(Outcome::Success),
     }
 }
 
-fn demo(format: OutputFormat) -> Result<Outcome, CommandError> {
+fn demo(settings: &Settings, format: OutputFormat) -> Result<Outcome, CommandError> {
     let failed = |error: DemoError| CommandError::Failed(error.to_string());
     let options = DemoOptions::new(format == OutputFormat::Json).map_err(failed)?;
+    let options = DemoOptions { flavour: settings.flavour, ..options };
     let passed = demo::run(&options).map_err(failed)?;
     Ok(if passed { Outcome::Success } else { Outcome::Rejected })
 }

@@ -18,8 +18,9 @@ pub(super) fn plan(
 ) -> Result<Outcome, CommandError> {
     settings.require_uplinks()?;
     let manifests = settings.require_manifests()?;
-    let (store, reload) =
-        ManifestStore::load(manifests).map_err(|error| CommandError::Usage(error.to_string()))?;
+    let (store, reload) = ManifestStore::load(manifests).map_err(|error| {
+        CommandError::Usage(format!("{error}; name a directory with --manifests DIR"))
+    })?;
     for problem in &reload.problems {
         tracing::warn!("{problem}");
     }

@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use smartnat_core::gateway::Gateway;
 use smartnat_core::model::{Backend, HostState};
-use smartnat_linux::{InstanceLock, OpenError, is_privileged};
-use tokio::sync::{Notify, mpsc};
+use smartnat_linux::survey::survey;
+use smartnat_linux::{InstanceLock, OpenError, XtablesSettings, is_privileged};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::cli::RunArgs;
 use crate::driver::host::Host;
 use crate::driver::sources::{Manifests, Signals};
-use crate::driver::{Driver, Journal, KernelThread, ThreadEnded};
+use crate::driver::{Driver, Journal, KernelThread, ThreadEnded, UplinkAddresses};
 use crate::error::{CommandError, Outcome};
 use crate::settings::{LEGACY_PREFIX, Origin, Settings};
 use crate::state_files::{StateFiles, remove_if_there};
@@ -59,14 +60,19 @@ async fn drive(settings: &Settings, args: &RunArgs) -> Result<(), CommandError> 
     let failed = |error: &dyn std::fmt::Display| CommandError::Failed(error.to_string());
     // First, so that a signal finds the loop and not a half-made start.
     let signals = Signals::open().map_err(|error| failed(&error))?;
-    let manifests = Manifests::open(settings.require_manifests()?)
-        .map_err(|error| CommandError::Usage(format!("--manifests: {error}")))?;
+    let manifests = Manifests::open(settings.require_manifests()?).map_err(|error| {
+        CommandError::Usage(format!("{error}; name a directory with --manifests DIR"))
+    })?;
     let simulated = settings.gateway.backend == Backend::Simulated;
     let host = Host::open(!simulated).await.map_err(|error| failed(&error))?;
     warn_of_partial_matches(settings, &host.first);
     let kernel = start_kernel(settings, &host.first).await?;
-    let journal =
+    let mut journal =
         Journal::new(state_files(settings)?, settings.gateway.clone(), args.ready_file.clone());
+    if !simulated {
+        let xtables = backend::xtables_settings(settings);
+        tokio::spawn(warn_of_foreigners(xtables, journal.first_uplinks()));
+    }
     tracing::info!(
         instance = settings.gateway.instance, backend = ?settings.gateway.backend, "started"
     );
@@ -90,7 +96,12 @@ async fn start_kernel(settings: &Settings, host: &HostState) -> Result<KernelThr
         }
         Backend::Iptables => {
             let options = backend::options(settings);
-            let started = KernelThread::start(move || backend::open(options)).await;
+            let started = KernelThread::start(move || {
+                let kernel = backend::open(options)?;
+                tracing::info!(flavour = ?kernel.flavour(), "iptables found");
+                Ok(kernel)
+            })
+            .await;
             started.map_err(ended)?
         }
     }
@@ -105,6 +116,15 @@ fn state_files(settings: &Settings) -> Result<Option<StateFiles>, CommandError> 
     StateFiles::open(&settings.state_dir)
         .map(Some)
         .map_err(|error| CommandError::Failed(format!("the network namespace: {error}")))
+}
+
+/// Says what others have on the uplinks, which are dedicated to us (T14).
+async fn warn_of_foreigners(xtables: XtablesSettings, uplinks: oneshot::Receiver<UplinkAddresses>) {
+    let Ok(uplinks) = uplinks.await else { return };
+    let look = move || survey(xtables, &uplinks).messages();
+    for message in tokio::task::spawn_blocking(look).await.unwrap_or_default() {
+        tracing::warn!("{message}");
+    }
 }
 
 /// The Go version matched any part of a name; whoever relied on that should learn why an

@@ -74,7 +74,8 @@ fn load<'a>(paths: impl Iterator<Item = &'a PathBuf>) -> Result<Manifests, Comma
             manifests.cluster.update(object);
         }
         manifests.problems.extend(reload.problems);
-        for source in store.sources() {
+        // A Service usually has the name of its Mapping.
+        for source in store.sources().filter(|source| source.id.kind == SourceKind::Mapping) {
             let place = format!("{}:{}", source.file, source.line);
             manifests.sources.insert(source.id.key.clone(), place);
         }

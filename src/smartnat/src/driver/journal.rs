@@ -1,15 +1,20 @@
 //! What a run tells: log lines, the status file, the counters, the ready file.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Instant;
 
 use smartnat_core::gateway::Event;
 use smartnat_core::model::GatewayConfig;
-use smartnat_core::status::StatusReport;
+use smartnat_core::status::{StatusReport, UplinkStatus};
+use tokio::sync::oneshot;
 
 use super::kernel_thread::{Counters, Done, Job};
 use crate::state_files::{StateFiles, Stats, write_atomically};
+
+/// Addresses by uplink.
+pub type UplinkAddresses = BTreeMap<String, BTreeSet<IpAddr>>;
 
 /// Tells what a run does.
 #[derive(Debug)]
@@ -17,6 +22,8 @@ pub struct Journal {
     files: Option<StateFiles>,
     config: GatewayConfig,
     ready_file: Option<PathBuf>,
+    /// Who wants to know the uplinks of the first status.
+    first_uplinks: Option<oneshot::Sender<UplinkAddresses>>,
     degraded: BTreeSet<String>,
     counters: Counters,
     at_rest: Counters,
@@ -36,6 +43,7 @@ impl Journal {
             files,
             config,
             ready_file,
+            first_uplinks: None,
             degraded: BTreeSet::new(),
             counters: Counters::default(),
             at_rest: Counters::default(),
@@ -43,6 +51,13 @@ impl Journal {
             since: Instant::now(),
             syncs: 0,
         }
+    }
+
+    /// Tells the uplinks of the first status.
+    pub fn first_uplinks(&mut self) -> oneshot::Receiver<UplinkAddresses> {
+        let (tell, told) = oneshot::channel();
+        self.first_uplinks = Some(tell);
+        told
     }
 
     /// Counters so far.
@@ -82,6 +97,12 @@ impl Journal {
             tracing::info!("no longer degraded: {line}");
         }
         self.degraded = degraded;
+        if let Some(tell) = self.first_uplinks.take() {
+            let addresses = |uplink: &UplinkStatus| uplink.addresses.iter().copied().collect();
+            let uplinks = report.uplinks.iter().map(|(name, u)| (name.clone(), addresses(u)));
+            // Nobody listens when the program ends already.
+            let _ = tell.send(uplinks.collect());
+        }
         // The status goes first: who waits for the ready file or the counters may read it.
         if let Some(files) = &self.files {
             let written = files.write_status(&self.config, report);

@@ -9,7 +9,7 @@ pub mod sources;
 #[cfg(test)]
 mod tests;
 
-pub use journal::Journal;
+pub use journal::{Journal, UplinkAddresses};
 pub use kernel_thread::{Counters, CountingKernel, Done, Job, KernelThread, ThreadEnded, execute};
 pub use settle::{MAX_STEPS, Settled, settle};
 
