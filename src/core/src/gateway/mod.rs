@@ -13,7 +13,7 @@ mod split;
 
 pub use io::{Event, EventKind, Input, Output};
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
@@ -21,7 +21,7 @@ use crate::compile::UplinkNumbers;
 use crate::dataplane::Dataplane;
 use crate::lower::DesiredObjects;
 use crate::model::{ClusterState, GatewayConfig, HostState, Timestamp};
-use crate::objects::KernelState;
+use crate::objects::{KernelState, SysctlKey, SysctlState};
 use crate::ops::{OpError, Transaction};
 use crate::status::StatusReport;
 
@@ -84,6 +84,9 @@ enum Connections {
 struct Target {
     dataplane: Dataplane,
     objects: DesiredObjects,
+    /// The sysctls that it was compiled with.
+    #[serde(with = "crate::objects::pairs")]
+    sysctls: BTreeMap<SysctlKey, SysctlState>,
 }
 
 /// The controller's whole decision state.

@@ -154,6 +154,11 @@ impl Gateway {
     /// A dataplane that breaks an invariant is not programmed: the last good one stays.
     fn compile_target(&mut self, observed: &KernelState) {
         let (Some(cluster), Some(host)) = (&self.cluster, &self.host) else { return };
+        // Of the observation only sysctls lead to another dataplane: a look at a quiet host is cheap.
+        let same = |target: &Target| target.sysctls == observed.sysctls;
+        if !self.stale && self.target.as_ref().is_some_and(same) {
+            return;
+        }
         let compiled = compile(cluster, host, &self.config, &self.numbers, observed);
         let violations = lint(&compiled.dataplane);
         self.stale = false;
@@ -163,7 +168,8 @@ impl Gateway {
                 self.numbers.insert(name.clone(), uplink.number);
             }
             let objects = lower(&compiled.dataplane);
-            self.target = Some(Target { dataplane: compiled.dataplane.clone(), objects });
+            let sysctls = observed.sysctls.clone();
+            self.target = Some(Target { dataplane: compiled.dataplane.clone(), objects, sysctls });
         }
         let events = self.report.compiled(cluster, compiled, &violations);
         self.outbox.extend(events.into_iter().map(Output::Event));

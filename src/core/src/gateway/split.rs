@@ -49,7 +49,12 @@ mod tests {
             one_by_one(vec![Transaction { domain, ops }]).into_iter().map(|t| t.ops).collect();
         assert_eq!(
             split,
-            [vec![jump, empty("A"), empty("B")], vec![delete("A")], vec![delete("B")], vec![builtin]]
+            [
+                vec![jump, empty("A"), empty("B")],
+                vec![delete("A")],
+                vec![delete("B")],
+                vec![builtin]
+            ]
         );
     }
 
