@@ -3,7 +3,7 @@
 use serde::Serialize;
 use smartnat_core::gateway::{EventKind, Gateway, Input};
 use smartnat_core::model::{Backend, GatewayConfig};
-use smartnat_linux::predecessor;
+use smartnat_linux::{OpenError, is_privileged, predecessor};
 
 use crate::cli::{CleanupArgs, OutputFormat};
 use crate::driver::{now, settle};
@@ -32,6 +32,9 @@ pub(super) fn cleanup(
         return Err(CommandError::Usage(
             "--backend: a simulated kernel keeps nothing, so there is nothing to clean up".into(),
         ));
+    }
+    if !is_privileged() {
+        return Err(CommandError::Failed(OpenError::NotPrivileged.to_string()));
     }
     let _lock = backend::lock(settings)?;
     let report = if args.legacy { remove_predecessor(settings)? } else { remove_ours(settings)? };

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 use smartnat_cluster::manifests::{ManifestProblem, ManifestStore};
+use smartnat_cluster::store::SourceKind;
 use smartnat_core::admit::{Admission, Rejection, admit};
 use smartnat_core::model::{ClusterState, HostState, ObjectKey};
 use smartnat_core::status::MappingStatus;

@@ -73,3 +73,12 @@ fn a_path_that_does_not_exist_is_wrong_usage() {
     assert!(matches!(error, CommandError::Usage(_)), "{error}");
     assert!(error.to_string().contains("/no/such"), "{error}");
 }
+
+#[test]
+fn the_place_of_a_mapping_is_not_that_of_its_service() {
+    let service = "apiVersion: v1\nkind: Service\nmetadata: {name: good, namespace: n}\n\
+                   spec: {ports: [{port: 80}]}\n";
+    let dir = write(&[("a.yaml", &mapping("good", "80")), ("b.yaml", service)]);
+    let source = judged(&dir).mappings[0].source.clone().expect("known");
+    assert!(source.ends_with("a.yaml:1"), "{source}");
+}
