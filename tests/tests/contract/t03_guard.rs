@@ -1,6 +1,9 @@
 //! T3: what arrives on an uplink for an address of the host is dropped, unless it is a Mapping's, part
 //! of a connection that the inside opened, ICMP echo, a path-MTU error, neighbour discovery or DHCP.
 
+use std::io::ErrorKind;
+use std::net::UdpSocket;
+
 use smartnat::lab::traffic::{self, BRIEF, Outcome, PATIENT, Server};
 use smartnat_core::model::Protocol;
 use smartnat_sim::scenario::mapping;
@@ -94,5 +97,26 @@ both_flavours!(a_mapping_is_served_through_the_guard, |flavour| {
         let outcome =
             traffic::connect_tcp(&rig.lab, side.client, None, at(side.external, 8081), BRIEF);
         assert_eq!(outcome, Outcome::TimedOut, "an unmapped port");
+    }
+});
+
+both_flavours!(anycast_addresses_are_guarded_like_any_other, |flavour| {
+    let (rig, _) =
+        Rig::start(&standard(StandardOptions::default()), RigOptions::new(flavour), Vec::new());
+    let host = rig
+        .lab
+        .run("gateway", || UdpSocket::bind(at("::", 161)))
+        .expect("the lab")
+        .expect("a socket");
+    host.set_nonblocking(true).expect("a socket");
+    let inside = ["ip", "route", "add", "fd00:244:1::/64", "via", "2001:db8:51::10"];
+    rig.lab.command("neighbour", &inside).expect("a route");
+    // A forwarding host answers for the subnet-router address of each of its subnets (RFC 4291, 2.6.1).
+    for target in ["fd00:244:1::", "2001:db8:113::", addresses::GATEWAY_V6] {
+        let asked =
+            ask_briefly(&rig.lab, Protocol::Udp, "neighbour", "2001:db8:51::77", at(target, 161));
+        assert!(!asked.is_answered(), "{target}: {asked}");
+        let heard = host.recv_from(&mut [0; 64]).map_err(|e| e.kind());
+        assert_eq!(heard, Err(ErrorKind::WouldBlock), "{target} reached a socket of the host");
     }
 });

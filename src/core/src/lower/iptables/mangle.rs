@@ -156,15 +156,25 @@ fn guard_uplink(marks: MarkLayout, family: Family) -> Vec<XtRule> {
             rules.push(back().icmp(8, None));
             rules.push(back().icmp(3, Some(4)));
             rules.push(dhcp(67, 68));
+            rules.push(drop().with(XtMatch::DestinationLocal));
         }
         Family::V6 => {
             // Echo request, packet too big, router and neighbour discovery (RFC 4890, section 4.4).
             rules.extend([128, 2, 133, 134, 135, 136, 137].map(|kind| back().icmp(kind, None)));
             rules.push(dhcp(547, 546));
+            // The kernel counts anycast addresses, a router's own among them, not as local.
+            rules.push(to_multicast_v6());
+            rules.push(drop());
         }
     }
-    rules.push(drop().with(XtMatch::DestinationLocal));
     rules
+}
+
+fn to_multicast_v6() -> XtRule {
+    let mut multicast = back();
+    multicast.destination = "ff00::/8".parse().ok();
+    assert!(multicast.destination.is_some(), "a prefix");
+    multicast
 }
 
 fn dhcp(server: u16, client: u16) -> XtRule {

@@ -94,9 +94,11 @@ fn to_mapping(key: &ObjectKey, mapping: &MappingPlane) -> Vec<XtRule> {
         .collect()
 }
 
+/// What a comment cannot hold is replaced: no name of an object may keep a table from its rules.
 fn mapping_comment(key: &ObjectKey) -> XtMatch {
-    let mut text = key.to_string();
-    text.truncate(MAX_COMMENT);
+    let plain = |c: char| (' '..='~').contains(&c) && !matches!(c, '"' | '\\');
+    let text: String =
+        key.to_string().chars().map(|c| if plain(c) { c } else { '?' }).take(MAX_COMMENT).collect();
     comment(&text)
 }
 
