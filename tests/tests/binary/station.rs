@@ -31,6 +31,7 @@ pub(crate) const REPAIR: Duration = Duration::from_secs(6);
 pub(crate) struct Station {
     pub(crate) lab: Lab,
     directory: TempDir,
+    state: PathBuf,
     flavour: IptablesFlavour,
     started: AtomicU32,
 }
@@ -62,7 +63,8 @@ impl Station {
     pub(crate) fn on(topology: &Topology, flavour: IptablesFlavour) -> Self {
         let lab = Lab::build(topology).expect("the lab is built");
         let directory = tempfile::tempdir().expect("a directory");
-        let station = Self { lab, directory, flavour, started: AtomicU32::new(0) };
+        let state = directory.path().join("state");
+        let station = Self { lab, directory, state, flavour, started: AtomicU32::new(0) };
         fs::create_dir(station.manifests()).expect("a directory of manifests");
         station
     }
@@ -73,8 +75,13 @@ impl Station {
     }
 
     /// Where the program keeps its state.
-    pub(crate) fn state(&self) -> PathBuf {
-        self.path("state")
+    pub(crate) fn state(&self) -> &Path {
+        &self.state
+    }
+
+    /// Keeps the program's state where that of another station is, as two on one machine do.
+    pub(crate) fn share_state(&mut self, other: &Self) {
+        self.state.clone_from(&other.state);
     }
 
     /// A path of this test.
@@ -169,8 +176,7 @@ impl Station {
         command.arg("--ready-file").arg(&ready);
         command.stdin(Stdio::null()).stdout(Stdio::null());
         command.stderr(File::create(&log).expect("a file"));
-        let state = self.state();
-        let state = self.lab.run(host, || StateFiles::open(&state)).expect("the host");
+        let state = self.lab.run(host, || StateFiles::open(&self.state)).expect("the host");
         let process = self.lab.spawn(host, command).expect("the program starts");
         Run { process, log, ready, state: state.expect("proc is mounted") }
     }
