@@ -149,6 +149,25 @@ fn permuted_events_give_the_same_bytes() {
     }
 }
 
+/// Names are checked where objects are read; here none of them may harm the others.
+#[test]
+fn no_name_of_a_mapping_keeps_the_others_from_being_served() {
+    let mut driver = settled(XtFlavour::Nft);
+    let names =
+        ["\u{fc}".repeat(300), "a \"quote\" \\ and\na line".into(), "x".repeat(253), String::new()];
+    let hosts: Vec<ClusterObject> = names
+        .iter()
+        .zip(700..)
+        .map(|(name, port)| {
+            let namespace = name.chars().take(63).collect::<String>();
+            mapping(name).namespace(&namespace).service("echo").address(EXT1).tcp(port).build()
+        })
+        .collect();
+    driver.cluster(hosts);
+    assert_in_sync(&driver);
+    assert_eq!(driver.status().expect("a status").mappings.len(), 3 + names.len());
+}
+
 /// The first input says that all sources are synced: before it nothing is decided.
 #[test]
 fn nothing_happens_before_all_sources_have_synced() {

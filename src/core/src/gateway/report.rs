@@ -251,3 +251,6 @@ fn uplinks(dataplane: &Dataplane) -> BTreeMap<String, UplinkStatus> {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests;
