@@ -5,6 +5,7 @@
 
 mod common;
 mod defects;
+mod path_mtu;
 mod sctp;
 mod review_a;
 mod snapshot;
@@ -26,3 +27,4 @@ mod t15_restart;
 mod t17_repair;
 mod t18_change;
 mod topologies;
+mod witnesses;
