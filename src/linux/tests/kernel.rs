@@ -274,3 +274,31 @@ fn what_the_kernel_changes_along_with_forwarding_comes_back() {
         assert_eq!(sh(settings), before, "T16");
     });
 }
+
+/// T16: where forwarding stays on, what came with it stays too, and nothing is remembered.
+#[test]
+fn forwarding_that_stays_on_keeps_what_the_kernel_changed_along_with_it() {
+    in_namespace(|| {
+        add_uplink();
+        sh("echo 0 > /proc/sys/net/ipv4/conf/all/accept_redirects
+            echo 1 > /proc/sys/net/ipv4/conf/eth1/forwarding");
+        let settings = "cd /proc/sys/net; grep -r . ipv4/conf ipv6/conf ipv4/ip_forward \
+                        | grep -e forwarding -e redirects -e ip_forward | sort";
+        let state = tempfile::tempdir().expect("a directory");
+        let keys = Family::ALL.map(SysctlKey::Forwarding);
+        let mut kernel = open(state.path(), IptablesFlavour::Nft);
+        for key in &keys {
+            kernel.apply(&set(key, "1")).expect("set");
+        }
+        let on = sh(settings);
+        let mut kernel = open(state.path(), IptablesFlavour::Nft);
+        for key in keys {
+            kernel.apply(&sysctl(NetworkOp::ForgetSysctl { key, value: None })).expect("forgot");
+        }
+        assert_eq!(sh(settings), on);
+        let kernel = open(state.path(), IptablesFlavour::Nft);
+        assert_eq!(kernel.operations(), 0);
+        let records = std::fs::read_dir(state.path()).expect("the directory").count();
+        assert_eq!(records, 0, "an empty record leaves no file");
+    });
+}

@@ -5,10 +5,9 @@ mod record;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
-use std::net::IpAddr;
 use std::time::Duration;
 
-use smartnat_core::model::{HostState, IptablesFlavour};
+use smartnat_core::model::{Family, HostState, IptablesFlavour};
 use smartnat_core::objects::{
     BuiltinChain, Flow, FlowFilter, FlowKey, KernelState, ObservationScope, SET_PREFIX, SysctlKey,
     SysctlState, XtTableId, XtTableState,
@@ -19,7 +18,7 @@ use thiserror::Error;
 use crate::conntrack::ConntrackClient;
 use crate::ipset::IpsetClient;
 use crate::routing::Routing;
-use crate::survey::{Survey, survey};
+use crate::survey::{Survey, Uplinks, forwarding_users, survey};
 use crate::xtables::{Xtables, XtablesError, XtablesSettings};
 use crate::{is_privileged, observe_host, sysctl};
 
@@ -122,9 +121,14 @@ impl LinuxKernel {
         observe_host(&mut self.routing)
     }
 
-    /// What is foreign and matters, given the addresses of each uplink.
-    pub fn survey(&self, uplinks: &BTreeMap<String, BTreeSet<IpAddr>>) -> Survey {
-        survey(self.xtables.settings(), uplinks)
+    /// What is foreign and matters, given the uplinks.
+    pub fn survey(&self, uplinks: &Uplinks) -> Survey {
+        survey(self.flavour(), self.xtables.settings(), uplinks)
+    }
+
+    /// What of others needs the host to forward, for people, by family.
+    pub fn forwarding_users(&self) -> BTreeMap<Family, Vec<String>> {
+        forwarding_users(self.xtables.settings())
     }
 
     /// Changes begun so far: requests to the kernel, writing processes, sysctl writes.

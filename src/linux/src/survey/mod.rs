@@ -1,20 +1,33 @@
 //! What is foreign in this network namespace and matters to us. Reads only.
 
+mod forwarding;
+mod messages;
+mod native;
 mod sockets;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
+use ipnet::IpNet;
 use serde::Serialize;
-use smartnat_core::model::{Family, Protocol};
-use smartnat_core::xtables_text::ForeignTable;
+use smartnat_core::model::{Family, IptablesFlavour, Protocol};
+use smartnat_core::status::UplinkStatus;
+use smartnat_core::xtables_text::{ForeignTable, SavedTables};
 
 use crate::xtables::{Flavour, Xtables, XtablesSettings};
 
-/// Rules of one kind that a message names one by one.
+pub use forwarding::forwarding_users;
+pub use native::{Hook, NativeChain, TableFamily};
+
+/// Findings of one kind that messages name one by one.
 const MAX_NAMED: usize = 5;
 /// Chains whose policy decides on packets to and through this host.
 const JUDGING_CHAINS: [&str; 2] = ["INPUT", "FORWARD"];
+/// Targets of iptables that translate destinations.
+const DESTINATION_TARGETS: [&str; 3] = ["DNAT", "REDIRECT", "NETMAP"];
+
+/// Uplinks by name, as the status tells of them.
+pub type Uplinks = BTreeMap<String, UplinkStatus>;
 
 /// A chain of others, or one of its rules.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -37,9 +50,11 @@ pub struct ForeignTranslation {
     pub chain: ForeignChain,
     /// The rule as `iptables-save` prints it, without its chain.
     pub rule: String,
+    /// The uplink of whose addresses one is its destination.
+    pub uplink: Option<String>,
 }
 
-/// A socket that accepts connections or datagrams from an uplink, were it not for the guard.
+/// A socket on an address of an uplink, or that an uplink without the guard reaches.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Listener {
     /// The uplink whose address it is; absent: it listens on all addresses.
@@ -48,6 +63,8 @@ pub struct Listener {
     pub protocol: Protocol,
     /// What it is bound to.
     pub address: SocketAddr,
+    /// Uplinks without the guard from which it can be reached.
+    pub open_to: BTreeSet<String>,
 }
 
 /// What is foreign and matters.
@@ -56,128 +73,123 @@ pub struct Listener {
 pub struct Survey {
     /// Destination translations of others.
     pub translations: Vec<ForeignTranslation>,
+    /// Base chains of others that translate destinations with nftables itself.
+    pub native_translations: Vec<NativeChain>,
     /// Built-in chains that drop what no rule accepts.
     pub dropping_policies: Vec<ForeignChain>,
-    /// Listeners that uplinks can reach.
+    /// Base chains of others that drop what goes through this host and that they do not accept.
+    pub native_drops: Vec<NativeChain>,
+    /// Listeners that uplinks can reach, or could without the guard.
     pub listeners: BTreeSet<Listener>,
     /// What could not be looked into, and why.
     pub unreadable: Vec<String>,
+    /// `iptables-nft` or `iptables-legacy`: where our rules are.
+    pub serving: BTreeSet<String>,
 }
 
-/// Looks around in the calling thread's network namespace. `uplinks` are the addresses of
-/// each uplink. A part that cannot be read is named in the result.
-pub fn survey(settings: XtablesSettings, uplinks: &BTreeMap<String, BTreeSet<IpAddr>>) -> Survey {
+/// Looks around in the calling thread's network namespace. Our rules are, or will be, in
+/// `flavour`; those of `Auto` are where they are found. A part that cannot be read is named
+/// in the result.
+pub fn survey(flavour: IptablesFlavour, settings: XtablesSettings, uplinks: &Uplinks) -> Survey {
     let mut found = Survey::default();
-    for flavour in Flavour::ALL {
+    let mut nft_is_read = false;
+    for read in Flavour::ALL {
         // A flavour without programs was not used by anybody.
-        let Ok(mut xtables) = Xtables::detect(flavour.into(), settings) else { continue };
-        match xtables.foreign() {
+        let Ok(mut xtables) = Xtables::detect(read.into(), settings) else { continue };
+        match xtables.read() {
             Ok(tables) => {
-                for ((family, name), table) in &tables {
-                    found.look_into(flavour, *family, name, table);
+                nft_is_read |= read == Flavour::Nft;
+                let ours = tables.values().any(|saved| !saved.ours.is_empty());
+                if ours || flavour == read.into() {
+                    found.serving.insert(program(read));
+                }
+                for (family, saved) in &tables {
+                    found.look_into(read, *family, saved, uplinks);
                 }
             }
             Err(error) => found.unreadable.push(error.to_string()),
         }
     }
+    match native::base_chains(!nft_is_read) {
+        Ok(chains) => found.look_into_native(chains),
+        Err(error) => found.unreadable.push(format!("chains of nftables: {error}")),
+    }
     match sockets::listening() {
         Ok(sockets) => {
-            let reachable = sockets.into_iter().filter_map(|(protocol, address)| {
-                let uplink = reached_through(address.ip(), uplinks)?;
-                Some(Listener { uplink, protocol, address })
-            });
-            found.listeners = reachable.collect();
+            let of_uplinks = |(protocol, address)| listener(protocol, address, uplinks);
+            found.listeners = sockets.into_iter().filter_map(of_uplinks).collect();
         }
         Err(error) => found.unreadable.push(format!("listening sockets: {error}")),
     }
     found
 }
 
-/// The uplink whose address this is, `Some(None)` for all addresses; `None` for another address.
-#[allow(clippy::option_option, reason = "private, and the two mean different things")]
-fn reached_through(
-    address: IpAddr,
-    uplinks: &BTreeMap<String, BTreeSet<IpAddr>>,
-) -> Option<Option<String>> {
-    if uplinks.is_empty() {
+fn program(flavour: Flavour) -> String {
+    format!("iptables-{flavour}")
+}
+
+/// The socket, if it is on an address of an uplink or an uplink without the guard reaches it.
+fn listener(protocol: Protocol, address: SocketAddr, uplinks: &Uplinks) -> Option<Listener> {
+    let of = |uplink: &UplinkStatus| uplink.addresses.contains(&address.ip());
+    let uplink = uplinks.iter().find(|(_, uplink)| of(uplink)).map(|(name, _)| name.clone());
+    if uplink.is_none() && !address.ip().is_unspecified() {
         return None;
     }
-    if address.is_unspecified() {
-        return Some(None);
-    }
-    let uplink = uplinks.iter().find(|(_, addresses)| addresses.contains(&address));
-    uplink.map(|(name, _)| Some(name.clone()))
+    // Linux takes what is for any of its addresses on every interface.
+    let open = uplinks.iter().filter(|(_, uplink)| !uplink.guarded);
+    let open_to: BTreeSet<String> = open.map(|(name, _)| name.clone()).collect();
+    (uplink.is_some() || !open_to.is_empty()).then_some(Listener {
+        uplink,
+        protocol,
+        address,
+        open_to,
+    })
 }
 
 impl Survey {
-    fn look_into(&mut self, flavour: Flavour, family: Family, name: &str, table: &ForeignTable) {
-        let chain = |chain: &str| ForeignChain {
-            program: format!("iptables-{flavour}"),
+    fn look_into(
+        &mut self,
+        flavour: Flavour,
+        family: Family,
+        saved: &SavedTables,
+        uplinks: &Uplinks,
+    ) {
+        let at = |table: &str, chain: &str| ForeignChain {
+            program: program(flavour),
             family,
-            table: name.to_owned(),
+            table: table.to_owned(),
             chain: chain.to_owned(),
         };
-        if name == "filter" {
-            let drops = |chain: &&str| table.policies.get(*chain).is_some_and(|p| p == "DROP");
-            self.dropping_policies.extend(JUDGING_CHAINS.into_iter().filter(drops).map(chain));
+        let nothing = ForeignTable::default();
+        let table = |name| saved.foreign.get(name).unwrap_or(&nothing);
+        let policies = &table("filter").policies;
+        let drops = |chain: &&str| policies.get(*chain).is_some_and(|p| p == "DROP");
+        let dropping = JUDGING_CHAINS.into_iter().filter(drops);
+        self.dropping_policies.extend(dropping.map(|chain| at("filter", chain)));
+        let nat = table("nat");
+        for (chain, rules) in nat.builtin_rules.iter().chain(&nat.chains) {
+            let translates =
+                |rule: &&String| target_of(rule).is_some_and(|t| DESTINATION_TARGETS.contains(&t));
+            self.translations.extend(rules.iter().filter(translates).map(|rule| {
+                let uplink = uplink_of(rule, uplinks);
+                ForeignTranslation { chain: at("nat", chain), rule: rule.clone(), uplink }
+            }));
         }
-        if name == "nat" {
-            for (at, rules) in table.builtin_rules.iter().chain(&table.chains) {
-                let translating = rules.iter().filter(|rule| translates_destination(rule));
-                self.translations.extend(
-                    translating
-                        .map(|rule| ForeignTranslation { chain: chain(at), rule: rule.clone() }),
-                );
+        self.unreadable.extend(
+            saved.unreadable.iter().map(|t| format!("table {t} ({}, {family})", program(flavour))),
+        );
+    }
+
+    fn look_into_native(&mut self, chains: Vec<NativeChain>) {
+        for chain in chains {
+            match chain.hook {
+                Hook::Prerouting | Hook::Output if chain.translates => {
+                    self.native_translations.push(chain);
+                }
+                Hook::Forward if chain.drops => self.native_drops.push(chain),
+                _ => {}
             }
         }
-    }
-
-    /// Whether nothing was found and everything could be read.
-    pub fn is_empty(&self) -> bool {
-        *self == Self::default()
-    }
-
-    /// What was found, for people.
-    pub fn messages(&self) -> Vec<String> {
-        let mut messages = self.translation_messages();
-        messages.extend(self.dropping_policies.iter().map(|at| {
-            format!(
-                "the policy of {at} is DROP: what no rule accepts there is dropped; packets of \
-                 Mappings are accepted by rules of ours",
-            )
-        }));
-        messages.extend(self.listeners.iter().map(|listener| match &listener.uplink {
-            Some(uplink) => format!(
-                "a program listens on {} {}, an address of uplink {uplink}: Mappings of this port \
-                 come first, and the guard keeps everybody else from it",
-                listener.protocol, listener.address
-            ),
-            None => format!(
-                "a program listens on {} port {} of all addresses ({}), those of uplinks too: \
-                 without the guard it can be reached from there",
-                listener.protocol,
-                listener.address.port(),
-                listener.address.ip()
-            ),
-        }));
-        messages.extend(self.unreadable.iter().map(|what| format!("cannot be read: {what}")));
-        messages
-    }
-
-    fn translation_messages(&self) -> Vec<String> {
-        let named = self.translations.iter().take(MAX_NAMED).map(|t| {
-            format!(
-                "a foreign rule in {} translates destinations and may take connections away from \
-                 Mappings: {}",
-                t.chain, t.rule
-            )
-        });
-        let mut messages: Vec<String> = named.collect();
-        let more = self.translations.len().saturating_sub(MAX_NAMED);
-        if more > 0 {
-            messages.push(format!("{more} more foreign rules translate destinations"));
-        }
-        messages
     }
 }
 
@@ -187,48 +199,30 @@ impl std::fmt::Display for ForeignChain {
     }
 }
 
-fn translates_destination(rule: &str) -> bool {
-    // Words in quotes are comments, which may say anything.
-    rule.split('"').step_by(2).any(|part| {
-        let words: Vec<_> = part.split_ascii_whitespace().collect();
-        words.windows(2).any(|pair| matches!(pair, ["-j", "DNAT" | "REDIRECT" | "NETMAP"]))
+/// The word after an option; words in quotes are comments, which may say anything.
+fn word_after<'a>(rule: &'a str, option: &str) -> Option<&'a str> {
+    rule.split('"').step_by(2).find_map(|part| {
+        let mut words = part.split_ascii_whitespace();
+        words.by_ref().find(|word| *word == option)?;
+        words.next()
     })
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_translation_is_known_by_its_target() {
-        assert!(translates_destination("-p tcp --dport 80 -j DNAT --to-destination 10.0.0.1:80"));
-        assert!(translates_destination("-p tcp -j REDIRECT --to-ports 8080"));
-        assert!(!translates_destination("-m comment --comment \"see -j DNAT below\" -j RETURN"));
-        assert!(!translates_destination("-j DNAT-WEB"));
-    }
-
-    #[test]
-    fn a_socket_matters_on_an_address_of_an_uplink_or_on_all() {
-        let address = |text: &str| text.parse::<IpAddr>().expect("an address");
-        let uplinks = [("eth1".to_owned(), [address("192.0.2.2")].into())].into();
-        assert_eq!(reached_through(address("192.0.2.2"), &uplinks), Some(Some("eth1".into())));
-        assert_eq!(reached_through(address("::"), &uplinks), Some(None));
-        assert_eq!(reached_through(address("127.0.0.1"), &uplinks), None);
-        assert_eq!(reached_through(address("0.0.0.0"), &BTreeMap::new()), None);
-    }
-
-    #[test]
-    fn many_translations_are_told_by_number() {
-        let chain = ForeignChain {
-            program: "iptables-nft".into(),
-            family: Family::V4,
-            table: "nat".into(),
-            chain: "KUBE-SEP".into(),
-        };
-        let rule = |n| ForeignTranslation { chain: chain.clone(), rule: format!("-j DNAT {n}") };
-        let survey = Survey { translations: (0..100).map(rule).collect(), ..Survey::default() };
-        let messages = survey.messages();
-        assert_eq!(messages.len(), MAX_NAMED + 1);
-        assert!(messages[MAX_NAMED].starts_with("95 more"), "{messages:?}");
-    }
+/// What a rule does with a packet that it matches.
+fn target_of(rule: &str) -> Option<&str> {
+    word_after(rule, "-j")
 }
+
+/// The uplink of whose addresses one is the rule's destination.
+fn uplink_of(rule: &str, uplinks: &Uplinks) -> Option<String> {
+    let destination = word_after(rule, "-d").filter(|_| !rule.contains("! -d "))?;
+    let net = destination
+        .parse::<IpNet>()
+        .or_else(|_| destination.parse::<IpAddr>().map(IpNet::from))
+        .ok()?;
+    let meant = |uplink: &UplinkStatus| uplink.addresses.iter().any(|a| net.contains(a));
+    uplinks.iter().find(|(_, uplink)| meant(uplink)).map(|(name, _)| name.clone())
+}
+
+#[cfg(test)]
+mod tests;
