@@ -347,3 +347,24 @@ fn connections_of_others_are_left_alone() {
     let deleted = driver.kernel.log().iter().filter(|r| r.domain == Domain::Flows).count();
     assert_eq!(deleted, 0, "{:?}", NetworkOp::DeleteFlow(foreign));
 }
+
+/// A round that failed half-way may have let in what its successor does not want any more.
+#[test]
+fn what_a_failed_round_let_in_is_judged() {
+    let mut driver = settled(XtFlavour::Nft);
+    let more = echo().ready("10.1.0.7").ready("10.1.0.8").ready("10.1.0.9").ready("fd01::8");
+    let nat_v6 = Domain::Xtables(smartnat_core::objects::XtTableId {
+        family: smartnat_core::model::Family::V6,
+        table: smartnat_core::objects::XtTable::Nat,
+    });
+    driver.kernel.fail_every(OpMatcher::domain(nat_v6), OpErrorClass::Transient);
+    driver.cluster(more.build());
+    assert!(!driver.status().expect("a status").in_sync);
+    Client::allowed().connect(&mut driver.kernel, "10.1.0.9");
+    let kept = Client::allowed().from("192.0.2.200").connect(&mut driver.kernel, "10.1.0.8");
+    driver.kernel.clear_faults();
+    driver.cluster(echo().ready("10.1.0.7").ready("10.1.0.8").ready("fd01::7").build());
+    assert_in_sync(&driver);
+    let left: Vec<FlowKey> = driver.kernel.conntrack().iter().map(|f| f.key).collect();
+    assert_eq!(left, [kept]);
+}

@@ -164,3 +164,17 @@ fn a_change_is_tried_at_once_and_numbers_stay() {
     // Number 1 is ext1's, which may come back; connections still carry it.
     assert_eq!((uplinks["ext0"].number, uplinks["ext2"].number), (3, 2));
 }
+
+/// After a round that ended half-way the kernel is read before anything else is decided.
+#[test]
+fn a_change_after_a_half_done_round_meets_no_leftovers() {
+    let mut driver = settled(XtFlavour::Nft);
+    let matcher = OpMatcher::kind(OpKind::DeleteChain);
+    let class = OpErrorClass::Transient;
+    driver.kernel.inject(Fault { matcher, skip: 0, times: Some(1), class });
+    driver.cluster(change());
+    assert!(!driver.status().expect("a status").in_sync);
+    driver.cluster(vec![without_mapping("echo")]);
+    assert_in_sync(&driver);
+    assert_eq!(count(driver.events(), EventKind::KernelError), 1, "{:?}", driver.events());
+}
