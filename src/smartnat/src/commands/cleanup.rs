@@ -50,6 +50,7 @@ fn remove_ours(settings: &Settings) -> Result<Report, CommandError> {
     let files = StateFiles::open(&settings.state_dir).map_err(|error| failed(&error))?;
     let mut kernel = backend::open(backend::options(settings))?;
     let mut gateway = Gateway::new(config_of_last_run(settings, &files));
+    gateway.handle_input(now(), Input::ForwardingNeeded(kernel.forwarding_users()));
     gateway.handle_input(now(), Input::CleanUp);
     let settled = settle(&mut gateway, &mut kernel, now());
     let mut report = Report {

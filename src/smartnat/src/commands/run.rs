@@ -1,9 +1,11 @@
 //! `smartnat run`.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use smartnat_core::gateway::Gateway;
-use smartnat_core::model::{Backend, HostState};
+use smartnat_core::model::{Backend, HostState, IptablesFlavour};
+use smartnat_core::status::UplinkStatus;
 use smartnat_linux::survey::survey;
 use smartnat_linux::{InstanceLock, OpenError, XtablesSettings, is_privileged};
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -11,7 +13,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use crate::cli::RunArgs;
 use crate::driver::host::Host;
 use crate::driver::sources::{Manifests, Signals};
-use crate::driver::{Driver, Journal, KernelThread, ThreadEnded, UplinkAddresses};
+use crate::driver::{Driver, Journal, KernelThread, ThreadEnded};
 use crate::error::{CommandError, Outcome};
 use crate::settings::{LEGACY_PREFIX, Origin, Settings};
 use crate::state_files::{StateFiles, remove_if_there};
@@ -64,14 +66,14 @@ async fn drive(settings: &Settings, args: &RunArgs) -> Result<(), CommandError> 
         CommandError::Usage(format!("{error}; name a directory with --manifests DIR"))
     })?;
     let simulated = settings.gateway.backend == Backend::Simulated;
-    let host = Host::open(!simulated).await.map_err(|error| failed(&error))?;
+    let xtables = (!simulated).then(|| backend::xtables_settings(settings));
+    let host = Host::open(xtables).await.map_err(|error| failed(&error))?;
     warn_of_partial_matches(settings, &host.first);
     let kernel = start_kernel(settings, &host.first).await?;
     let mut journal =
         Journal::new(state_files(settings)?, settings.gateway.clone(), args.ready_file.clone());
-    if !simulated {
-        let xtables = backend::xtables_settings(settings);
-        tokio::spawn(warn_of_foreigners(xtables, journal.first_uplinks()));
+    if let Some(xtables) = xtables {
+        tokio::spawn(warn_of_foreigners(settings.flavour, xtables, journal.first_uplinks()));
     }
     tracing::info!(
         instance = settings.gateway.instance, backend = ?settings.gateway.backend, "started"
@@ -79,7 +81,7 @@ async fn drive(settings: &Settings, args: &RunArgs) -> Result<(), CommandError> 
     let (to, incoming) = mpsc::channel(QUEUE);
     let reload = Arc::new(Notify::new());
     tokio::spawn(signals.follow(to.clone(), Arc::clone(&reload)));
-    tokio::spawn(host.follow(to.clone()));
+    tokio::spawn(host.follow(to.clone(), settings.gateway.clone()));
     tokio::spawn(manifests.follow(to, reload));
     let driver = Driver::new(Gateway::new(settings.gateway.clone()), kernel, journal);
     driver.run(incoming).await.map_err(|error| failed(&error))
@@ -119,9 +121,13 @@ fn state_files(settings: &Settings) -> Result<Option<StateFiles>, CommandError> 
 }
 
 /// Says what others have on the uplinks, which are dedicated to us (T14).
-async fn warn_of_foreigners(xtables: XtablesSettings, uplinks: oneshot::Receiver<UplinkAddresses>) {
+async fn warn_of_foreigners(
+    flavour: IptablesFlavour,
+    xtables: XtablesSettings,
+    uplinks: oneshot::Receiver<BTreeMap<String, UplinkStatus>>,
+) {
     let Ok(uplinks) = uplinks.await else { return };
-    let look = move || survey(xtables, &uplinks).messages();
+    let look = move || survey(flavour, xtables, &uplinks).messages();
     for message in tokio::task::spawn_blocking(look).await.unwrap_or_default() {
         tracing::warn!("{message}");
     }

@@ -124,7 +124,8 @@ fn remarks_on(
     for warning in &report.degraded {
         tracing::warn!("{warning}");
     }
-    Ok(report.mappings.into_iter().map(|(key, status)| (key, remarks(status))).collect())
+    let accepted = report.mappings.into_iter().filter(|(_, status)| status.invalid == "no");
+    Ok(accepted.map(|(key, status)| (key, remarks(status))).collect())
 }
 
 fn remarks(status: MappingStatus) -> Vec<String> {

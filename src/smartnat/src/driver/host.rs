@@ -4,9 +4,11 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use smartnat_core::model::HostState;
+use smartnat_core::compile::is_uplink_name;
+use smartnat_core::model::{GatewayConfig, HostState};
 use smartnat_core::ops::{OpError, OpErrorClass};
-use smartnat_linux::{ChangeWatch, Changes, Routing, observe_host};
+use smartnat_linux::survey::forwarding_users;
+use smartnat_linux::{ChangeWatch, Changes, Routing, XtablesSettings, observe_host};
 use tokio::sync::{mpsc, oneshot};
 
 use super::Incoming;
@@ -54,59 +56,90 @@ impl Reader {
 pub struct Host {
     watch: ChangeWatch,
     reader: Reader,
+    /// How to look for others that need forwarding; absent on a simulated kernel.
+    xtables: Option<XtablesSettings>,
     /// As it was when it was opened.
     pub first: HostState,
 }
 
 impl Host {
     /// Subscribes to the kernel's notifications, then reads the host.
-    pub async fn open(nftables: bool) -> Result<Self, OpError> {
-        let watch = ChangeWatch::open(nftables)
+    pub async fn open(xtables: Option<XtablesSettings>) -> Result<Self, OpError> {
+        let watch = ChangeWatch::open(xtables.is_some())
             .map_err(|error| OpError::new(OpErrorClass::Denied, "kernel notifications", error))?;
         let reader = Reader::start();
         let first = reader.read().await?;
-        Ok(Self { watch, reader, first })
+        Ok(Self { watch, reader, xtables, first })
     }
 
-    /// Hands on the host as it is, then each change.
-    pub async fn follow(self, to: mpsc::Sender<Incoming>) {
-        let Self { mut watch, reader, first } = self;
-        let mut last = first;
-        if to.send(Incoming::Host(last.clone())).await.is_err() {
-            return;
+    /// Hands on the host as it is, then each change. Where the last uplink may have gone, it
+    /// also says who else needs forwarding, before the gateway gives it up (T16).
+    pub async fn follow(self, to: mpsc::Sender<Incoming>, config: GatewayConfig) {
+        let Self { watch, reader, xtables, first } = self;
+        let last = HostState::default();
+        let mut follower = Follower { watch, reader, xtables, config, to, last, failed: false };
+        if follower.tell(first).await.is_ok() {
+            while follower.follow_once().await.is_ok() {}
         }
-        let mut failed = false;
-        loop {
-            let changes = if failed {
-                tokio::time::sleep(RETRY).await;
-                Changes::EVERYTHING
-            } else {
-                watch.changed().await.unwrap_or_else(|error| {
-                    tracing::warn!("notifications of the kernel can't be read: {error}");
-                    Changes::default()
-                })
-            };
-            failed = !changes.any();
-            if changes.kernel && to.send(Incoming::KernelChanged(Instant::now())).await.is_err() {
-                return;
-            }
-            if !changes.host {
-                continue;
-            }
+    }
+}
+
+type Told = Result<(), mpsc::error::SendError<Incoming>>;
+
+struct Follower {
+    watch: ChangeWatch,
+    reader: Reader,
+    xtables: Option<XtablesSettings>,
+    config: GatewayConfig,
+    to: mpsc::Sender<Incoming>,
+    last: HostState,
+    /// The last look failed, so that something may have been missed.
+    failed: bool,
+}
+
+impl Follower {
+    async fn follow_once(&mut self) -> Told {
+        let changes = self.changes().await;
+        let noticed = Instant::now();
+        self.failed = !changes.any();
+        if changes.host {
             tokio::time::sleep(QUIET).await;
-            match reader.read().await {
-                Ok(host) if host == last => {}
-                Ok(host) => {
-                    last = host;
-                    if to.send(Incoming::Host(last.clone())).await.is_err() {
-                        return;
-                    }
-                }
+            match self.reader.read().await {
+                Ok(host) if host == self.last => {}
+                Ok(host) => self.tell(host).await?,
                 Err(error) => {
                     tracing::warn!("the host can't be read, trying again: {error}");
-                    failed = true;
+                    self.failed = true;
                 }
             }
         }
+        // After the host: that a route went with its link is no drift.
+        if changes.kernel {
+            self.to.send(Incoming::KernelChanged(noticed)).await?;
+        }
+        Ok(())
+    }
+
+    async fn changes(&mut self) -> Changes {
+        if self.failed {
+            tokio::time::sleep(RETRY).await;
+            return Changes::EVERYTHING;
+        }
+        self.watch.changed().await.unwrap_or_else(|error| {
+            tracing::warn!("notifications of the kernel can't be read: {error}");
+            Changes::default()
+        })
+    }
+
+    async fn tell(&mut self, host: HostState) -> Told {
+        let has_uplink = host.links.keys().any(|name| is_uplink_name(name, &self.config));
+        if let Some(settings) = self.xtables.filter(|_| !has_uplink) {
+            match tokio::task::spawn_blocking(move || forwarding_users(settings)).await {
+                Ok(needed) => self.to.send(Incoming::ForwardingNeeded(needed)).await?,
+                Err(error) => tracing::error!("who else needs forwarding is not known: {error}"),
+            }
+        }
+        self.last = host.clone();
+        self.to.send(Incoming::Host(host)).await
     }
 }

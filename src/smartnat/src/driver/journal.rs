@@ -1,9 +1,8 @@
 //! What a run tells: log lines, the status file, the counters, the ready file.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use smartnat_core::gateway::Event;
 use smartnat_core::model::GatewayConfig;
@@ -13,9 +12,6 @@ use tokio::sync::oneshot;
 use super::kernel_thread::{Counters, Done, Job};
 use crate::state_files::{StateFiles, Stats, write_atomically};
 
-/// Addresses by uplink.
-pub type UplinkAddresses = BTreeMap<String, BTreeSet<IpAddr>>;
-
 /// Tells what a run does.
 #[derive(Debug)]
 pub struct Journal {
@@ -23,7 +19,7 @@ pub struct Journal {
     config: GatewayConfig,
     ready_file: Option<PathBuf>,
     /// Who wants to know the uplinks of the first status.
-    first_uplinks: Option<oneshot::Sender<UplinkAddresses>>,
+    first_uplinks: Option<oneshot::Sender<BTreeMap<String, UplinkStatus>>>,
     degraded: BTreeSet<String>,
     counters: Counters,
     at_rest: Counters,
@@ -54,7 +50,7 @@ impl Journal {
     }
 
     /// Tells the uplinks of the first status.
-    pub fn first_uplinks(&mut self) -> oneshot::Receiver<UplinkAddresses> {
+    pub fn first_uplinks(&mut self) -> oneshot::Receiver<BTreeMap<String, UplinkStatus>> {
         let (tell, told) = oneshot::channel();
         self.first_uplinks = Some(tell);
         told
@@ -98,10 +94,8 @@ impl Journal {
         }
         self.degraded = degraded;
         if let Some(tell) = self.first_uplinks.take() {
-            let addresses = |uplink: &UplinkStatus| uplink.addresses.iter().copied().collect();
-            let uplinks = report.uplinks.iter().map(|(name, u)| (name.clone(), addresses(u)));
             // Nobody listens when the program ends already.
-            let _ = tell.send(uplinks.collect());
+            let _ = tell.send(report.uplinks.clone());
         }
         // The status goes first: who waits for the ready file or the counters may read it.
         if let Some(files) = &self.files {
@@ -121,7 +115,8 @@ impl Journal {
         }
         self.at_rest = self.counters;
         let transactions = std::mem::take(&mut self.transactions);
-        let milliseconds = if transactions == 0 { 0 } else { self.since.elapsed().as_millis() };
+        let since = if transactions == 0 { Duration::ZERO } else { self.since.elapsed() };
+        let milliseconds = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
         let mappings = report.map_or(0, |report| report.mappings.len());
         if in_sync {
             self.syncs += 1;

@@ -9,14 +9,15 @@ pub mod sources;
 #[cfg(test)]
 mod tests;
 
-pub use journal::{Journal, UplinkAddresses};
+pub use journal::Journal;
 pub use kernel_thread::{Counters, CountingKernel, Done, Job, KernelThread, ThreadEnded, execute};
 pub use settle::{MAX_STEPS, Settled, settle};
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime};
 
 use smartnat_core::gateway::{Gateway, Input, Output};
-use smartnat_core::model::{ClusterObject, HostState, Timestamp};
+use smartnat_core::model::{ClusterObject, Family, HostState, Timestamp};
 use tokio::sync::mpsc;
 
 /// Shortest wait, so that a time in the past can't keep the processor busy.
@@ -36,6 +37,8 @@ pub enum Incoming {
     Host(HostState),
     /// The kernel said at this moment that something of netfilter, rules or routes changed.
     KernelChanged(Instant),
+    /// Who needs forwarding beside us, for people, by family.
+    ForwardingNeeded(BTreeMap<Family, Vec<String>>),
     /// The program shall end.
     Stop,
 }
@@ -140,6 +143,7 @@ impl Driver {
                     self.input(Input::KernelChanged);
                 }
             }
+            Incoming::ForwardingNeeded(needed) => self.input(Input::ForwardingNeeded(needed)),
             Incoming::Stop => {}
         }
     }
