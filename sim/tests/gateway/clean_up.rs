@@ -26,6 +26,19 @@ fn clean_up_restores_what_was_there() {
     }
 }
 
+/// T16: connections end too, and the sets that would hold their packets back are gone by then.
+#[test]
+fn clean_up_ends_what_was_translated() {
+    let mut driver = settled(XtFlavour::Nft);
+    Client::allowed().connect(&mut driver.kernel, "10.1.0.7");
+    Client::udp().unmasqueraded().connect(&mut driver.kernel, "10.1.0.8");
+    driver.clean_up();
+    assert!(driver.kernel.conntrack().is_empty());
+    let events = driver.take_events();
+    assert_eq!(count(&events, EventKind::CleanedUp), 1, "{events:?}");
+    assert_eq!(count(&events, EventKind::KernelError), 0, "{events:?}");
+}
+
 /// `smartnat cleanup`: a new program that knows neither cluster nor host.
 #[test]
 fn clean_up_needs_no_wishes() {

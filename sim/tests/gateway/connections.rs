@@ -55,6 +55,11 @@ impl Client {
         Self { protocol: Protocol::Udp, external: (EXT1, 5003), target: 6003, ..Self::allowed() }
     }
 
+    /// The endpoint sees the client.
+    pub(crate) fn unmasqueraded(self) -> Self {
+        Self { masquerade: false, ..self }
+    }
+
     fn from(self, source: &'static str) -> Self {
         Self { source, ..self }
     }
@@ -222,7 +227,7 @@ fn packets_of_ended_connections_are_held_back_where_they_would_escape() {
     let mut driver = settled(XtFlavour::Nft);
     let seen = Client::allowed();
     seen.connect(&mut driver.kernel, "10.1.0.7");
-    Client { masquerade: false, ..seen.from("192.0.2.6") }.connect(&mut driver.kernel, "10.1.0.8");
+    seen.from("192.0.2.6").unmasqueraded().connect(&mut driver.kernel, "10.1.0.8");
     driver.cluster(vec![without_mapping("echo")]);
     let quarantine = quarantine_set(smartnat_core::model::Family::V4);
     let set = driver.kernel.sets().get(&quarantine).expect("it is there");
@@ -241,7 +246,7 @@ fn packets_of_ended_connections_are_held_back_where_they_would_escape() {
 #[test]
 fn connections_end_though_their_packets_cannot_be_held_back() {
     let mut driver = settled(XtFlavour::Nft);
-    Client { masquerade: false, ..Client::allowed() }.connect(&mut driver.kernel, "10.1.0.7");
+    Client::allowed().unmasqueraded().connect(&mut driver.kernel, "10.1.0.7");
     let quarantine = quarantine_set(smartnat_core::model::Family::V4);
     driver.kernel.fail_every(OpMatcher::named(quarantine.0), OpErrorClass::Invalid);
     driver.cluster(vec![without_mapping("echo")]);
