@@ -225,6 +225,23 @@ fn learned_default_routes_survive_forwarding() {
     assert_eq!(default.as_deref(), Some("int0"), "the learned route is gone");
 }
 
+/// What others set meanwhile is taken into account at the next look, and is no drift of ours.
+#[test]
+fn an_interface_that_listens_from_now_on_keeps_listening() {
+    let listens = SysctlKey::AcceptRouterAdvertisements("int0".into());
+    let mut kernel = kernel(XtFlavour::Nft);
+    kernel.write_sysctl(&listens, "0").expect("it exists");
+    let mut driver = started_on(kernel, objects());
+    assert_eq!(driver.kernel.sysctl(&listens).as_deref(), Some("0"));
+    driver.take_events();
+    driver.kernel.write_sysctl(&listens, "1").expect("it exists");
+    driver.advance(4_000);
+    assert_eq!(driver.kernel.sysctl(&listens).as_deref(), Some("2"));
+    assert!(driver.events().is_empty(), "{:?}", driver.events());
+    driver.clean_up();
+    assert_eq!(driver.kernel.sysctl(&listens).as_deref(), Some("1"));
+}
+
 /// A family that the kernel lacks gets no object.
 #[test]
 fn a_kernel_without_ipv6_is_served_over_ipv4() {
