@@ -6,6 +6,7 @@
 mod common;
 mod defects;
 mod path_mtu;
+mod scale;
 mod sctp;
 mod review_a;
 mod snapshot;
