@@ -5,10 +5,10 @@
 
 mod common;
 mod defects;
+mod hardening;
 mod path_mtu;
 mod scale;
 mod sctp;
-mod review_a;
 mod snapshot;
 mod t01_forward;
 mod t02_filter;
