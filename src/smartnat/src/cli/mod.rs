@@ -50,6 +50,10 @@ pub enum Command {
     /// Show what would change on this host
     Plan(PlanArgs),
     /// Show what the running instance does
+    #[command(
+        after_help = "Ends with 1 when no instance runs in this network namespace, or it is \
+                            not in sync."
+    )]
     Status,
     /// Remove everything of ours from this host
     Cleanup(CleanupArgs),

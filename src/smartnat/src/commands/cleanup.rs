@@ -121,3 +121,41 @@ fn remove_predecessor(settings: &Settings) -> Result<Report, CommandError> {
         messages,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use smartnat_core::status::StatusReport;
+
+    use super::*;
+    use crate::settings::{Layer, resolve};
+
+    #[test]
+    fn numbers_of_the_last_run_count_unless_others_are_given() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let files = StateFiles::open(dir.path()).expect("proc is mounted");
+        let last = GatewayConfig {
+            table_base: 9000,
+            rule_priority: 77,
+            mark_mask: 0xff00,
+            ..GatewayConfig::default()
+        };
+        files.write_status(&last, &StatusReport::default()).expect("written");
+        let given = [("SMARTNAT_RULE_PRIORITY".to_owned(), "88".to_owned())];
+        let settings = resolve(Layer::default(), None, given, "gw1").expect("valid");
+        let config = config_of_last_run(&settings, &files);
+        assert_eq!((config.table_base, config.rule_priority, config.mark_mask), (9000, 88, 0xff00));
+        files.remove().expect("removed");
+        assert_eq!(config_of_last_run(&settings, &files), settings.gateway);
+    }
+
+    #[test]
+    fn the_end_says_whether_something_is_left() {
+        let text = |complete, operations, messages: &[&str]| {
+            let messages = messages.iter().map(ToString::to_string).collect();
+            Report { complete, operations, messages }.text()
+        };
+        assert_eq!(text(true, 0, &[]), "There was nothing to remove.\n");
+        assert_eq!(text(true, 3, &["a"]), "a\nEverything is removed (3 operations).\n");
+        assert!(text(false, 3, &["set x: busy"]).contains("could not be removed; see above"));
+    }
+}

@@ -27,6 +27,7 @@ pub(super) fn plan(
     let cluster = store.cluster_state();
     let config = settings.gateway.clone();
     let failed = |error: smartnat_core::ops::OpError| CommandError::Failed(error.to_string());
+    let mut foreign = Vec::new();
     let planned = if let Some(file) = &args.host {
         let host = host_file::from_file(file)?;
         planning::plan(config, cluster, host, PlannedKernel::empty()).map_err(failed)?
@@ -38,15 +39,22 @@ pub(super) fn plan(
             }
             Backend::Iptables => {
                 let mut kernel = backend::open(backend::options(settings))?;
-                let kernel = PlannedKernel::from_kernel(&mut kernel);
-                planning::plan(config, cluster, host, kernel).map_err(failed)?
+                let start = PlannedKernel::from_kernel(&mut kernel);
+                let planned = planning::plan(config, cluster, host, start).map_err(failed)?;
+                let uplinks = planned.settled.status.iter().flat_map(|s| s.uplinks.clone());
+                foreign = kernel.survey(&uplinks.collect()).messages();
+                planned
             }
         }
     };
-    report(&planned, format)
+    report(&planned, &foreign, format)
 }
 
-fn report(planned: &Plan, format: OutputFormat) -> Result<Outcome, CommandError> {
+fn report(
+    planned: &Plan,
+    foreign: &[String],
+    format: OutputFormat,
+) -> Result<Outcome, CommandError> {
     let status = planned.settled.status.clone().unwrap_or_default();
     for line in &status.degraded {
         tracing::warn!("{line}");
@@ -56,11 +64,15 @@ fn report(planned: &Plan, format: OutputFormat) -> Result<Outcome, CommandError>
     }
     let changes = render::changes(&planned.before, &planned.after);
     match format {
-        OutputFormat::Text => output::print(&changes.to_string())?,
+        OutputFormat::Text => {
+            let notes: String = foreign.iter().map(|line| format!("Note: {line}\n")).collect();
+            output::print(&format!("{changes}{notes}"))?;
+        }
         OutputFormat::Json => output::print_json(&json!({
             "changes": changes,
             "transactions": planned.settled.transactions,
             "degraded": status.degraded,
+            "foreign": foreign,
         }))?,
     }
     Ok(Outcome::Success)

@@ -1,19 +1,17 @@
 //! `smartnat run`.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use smartnat_core::gateway::Gateway;
 use smartnat_core::model::{Backend, HostState, IptablesFlavour};
-use smartnat_core::status::UplinkStatus;
-use smartnat_linux::survey::survey;
+use smartnat_linux::survey::{Uplinks, survey};
 use smartnat_linux::{InstanceLock, OpenError, XtablesSettings, is_privileged};
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::cli::RunArgs;
 use crate::driver::host::Host;
 use crate::driver::sources::{Manifests, Signals};
-use crate::driver::{Driver, Journal, KernelThread, ThreadEnded};
+use crate::driver::{Driver, Incoming, Journal, KernelThread, ThreadEnded};
 use crate::error::{CommandError, Outcome};
 use crate::settings::{LEGACY_PREFIX, Origin, Settings};
 use crate::state_files::{StateFiles, remove_if_there};
@@ -72,14 +70,15 @@ async fn drive(settings: &Settings, args: &RunArgs) -> Result<(), CommandError> 
     let kernel = start_kernel(settings, &host.first).await?;
     let mut journal =
         Journal::new(state_files(settings)?, settings.gateway.clone(), args.ready_file.clone());
-    if let Some(xtables) = xtables {
-        tokio::spawn(warn_of_foreigners(settings.flavour, xtables, journal.first_uplinks()));
-    }
     tracing::info!(
         instance = settings.gateway.instance, backend = ?settings.gateway.backend, "started"
     );
     let (to, incoming) = mpsc::channel(QUEUE);
     let reload = Arc::new(Notify::new());
+    if let Some(xtables) = xtables {
+        let uplinks = journal.first_uplinks();
+        tokio::spawn(look_for_foreigners(settings.flavour, xtables, uplinks, to.clone()));
+    }
     tokio::spawn(signals.follow(to.clone(), Arc::clone(&reload)));
     tokio::spawn(host.follow(to.clone(), settings.gateway.clone()));
     tokio::spawn(manifests.follow(to, reload));
@@ -120,17 +119,19 @@ fn state_files(settings: &Settings) -> Result<Option<StateFiles>, CommandError> 
         .map_err(|error| CommandError::Failed(format!("the network namespace: {error}")))
 }
 
-/// Says what others have on the uplinks, which are dedicated to us (T14).
-async fn warn_of_foreigners(
+/// Finds what others have on the uplinks, which are dedicated to us (T14).
+async fn look_for_foreigners(
     flavour: IptablesFlavour,
     xtables: XtablesSettings,
-    uplinks: oneshot::Receiver<BTreeMap<String, UplinkStatus>>,
+    uplinks: oneshot::Receiver<Uplinks>,
+    to: mpsc::Sender<Incoming>,
 ) {
     let Ok(uplinks) = uplinks.await else { return };
     let look = move || survey(flavour, xtables, &uplinks).messages();
-    for message in tokio::task::spawn_blocking(look).await.unwrap_or_default() {
-        tracing::warn!("{message}");
-    }
+    let found = tokio::task::spawn_blocking(look).await;
+    let found = found.unwrap_or_else(|error| vec![format!("the survey failed: {error}")]);
+    // Nobody listens when the program ends already.
+    let _ = to.send(Incoming::Foreign(found)).await;
 }
 
 /// The Go version matched any part of a name; whoever relied on that should learn why an
