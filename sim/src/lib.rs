@@ -6,6 +6,8 @@ pub mod kernel;
 pub mod oracle;
 pub mod scenario;
 pub mod topology;
+pub mod walk;
 
 pub use driver::Driver;
 pub use kernel::SimKernel;
+pub use walk::SimHost;

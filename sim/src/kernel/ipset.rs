@@ -77,7 +77,7 @@ impl Sets {
         Ok(())
     }
 
-    pub(super) fn add(
+    pub(crate) fn add(
         &mut self,
         name: &SetName,
         element: SetElement,

@@ -74,8 +74,17 @@ impl Links {
             .map(|(name, _)| name)
     }
 
+    /// Whether the host takes what is sent to `address` (`RTN_LOCAL`), on whatever link it arrives.
+    pub(crate) fn is_local(&self, address: IpAddr) -> bool {
+        address.is_loopback()
+            || self
+                .by_name
+                .values()
+                .any(|link| link.up && link.addresses.iter().any(|a| a.address.addr() == address))
+    }
+
     /// Connected subnets: link, subnet. A link that is down has none, one without carrier keeps them.
-    pub(super) fn connected(&self) -> impl Iterator<Item = (&str, IpNet)> {
+    pub(crate) fn connected(&self) -> impl Iterator<Item = (&str, IpNet)> {
         self.iter().filter(|(name, link)| link.up && *name != "lo").flat_map(|(name, link)| {
             link.addresses
                 .iter()

@@ -16,12 +16,16 @@ mod sysctl;
 mod world;
 mod xtables;
 
-pub use conntrack::Conntrack;
+pub(crate) use conntrack::inverse;
+pub use conntrack::{
+    Conntrack, Direction, Entry, Progress, SctpState, TcpKind, TcpProgress, TcpState,
+};
 pub use faults::{Fault, OpKind, OpMatcher};
 pub use foreign::{ForeignChain, ForeignObjects};
 pub use ipset::{Set, Sets};
 pub use links::{Links, SimLink};
 pub use log::TransactionRecord;
+pub(crate) use routing::{TABLE_LOCAL, TABLE_MAIN};
 pub use routing::{HeldRoute, HeldRule, RULE_TABLES, Routing, RuleBody};
 pub use sysctl::Sysctls;
 pub use xtables::{BuiltinRules, Policy, XtFlavour, XtTableRules, Xtables};
@@ -73,10 +77,11 @@ impl SimKernel {
         self.now
     }
 
-    /// Moves virtual time on; elements of sets expire.
+    /// Moves virtual time on; elements of sets and conntrack entries expire.
     pub fn advance(&mut self, millis: u64) {
         self.now = self.now.plus_millis(millis);
         self.sets.expire(self.now);
+        self.conntrack.expire(self.now);
     }
 
     /// iptables as traversed by packets: ours and others' in true order.
@@ -107,6 +112,19 @@ impl SimKernel {
     /// Conntrack entries.
     pub fn conntrack(&self) -> &Conntrack {
         &self.conntrack
+    }
+
+    /// What a packet meets on its way, and what it changes.
+    pub(crate) fn parts(&mut self) -> Parts<'_> {
+        Parts {
+            now: self.now,
+            xtables: &self.xtables,
+            sets: &mut self.sets,
+            links: &self.links,
+            routing: &self.routing,
+            sysctls: &self.sysctls,
+            conntrack: &mut self.conntrack,
+        }
     }
 
     /// One operation that is not part of an atomic transaction.
@@ -193,6 +211,17 @@ impl SimKernel {
         }
         (applied, first_error.map_or(Ok(()), Err))
     }
+}
+
+/// The kernel as a packet meets it.
+pub(crate) struct Parts<'k> {
+    pub(crate) now: Timestamp,
+    pub(crate) xtables: &'k Xtables,
+    pub(crate) sets: &'k mut Sets,
+    pub(crate) links: &'k Links,
+    pub(crate) routing: &'k Routing,
+    pub(crate) sysctls: &'k Sysctls,
+    pub(crate) conntrack: &'k mut Conntrack,
 }
 
 /// On whose behalf objects are changed.

@@ -12,10 +12,12 @@ use super::links::{Links, is_interface_name};
 
 /// `RTPROT_KERNEL`.
 const PROTOCOL_KERNEL: u8 = 2;
+/// Table local.
+pub(crate) const TABLE_LOCAL: u32 = 255;
 /// Table main.
-pub(super) const TABLE_MAIN: u32 = 254;
+pub(crate) const TABLE_MAIN: u32 = 254;
 /// Priority and table of the rules that every kernel begins with: local, main, default.
-pub const RULE_TABLES: [(u32, u32); 3] = [(0, 255), (32_766, TABLE_MAIN), (32_767, 253)];
+pub const RULE_TABLES: [(u32, u32); 3] = [(0, TABLE_LOCAL), (32_766, TABLE_MAIN), (32_767, 253)];
 
 /// What is known of a rule.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -31,6 +31,13 @@ impl Sysctls {
         exists.then(|| self.values.get(key).cloned().unwrap_or_else(|| default.into()))
     }
 
+    /// The largest value among the keys that `wanted` names, 0 without any: how the kernel joins
+    /// the setting for `all` with an interface's (`IN_DEV_MAXCONF`, `IN_DEV_ORCONF`).
+    pub(crate) fn largest(&self, wanted: impl Fn(&SysctlKey) -> bool) -> i32 {
+        let values = self.values.iter().filter(|(key, _)| wanted(key));
+        values.filter_map(|(_, value)| value.parse().ok()).max().unwrap_or(0).max(0)
+    }
+
     /// Recorded values by key.
     pub fn originals(&self) -> &BTreeMap<SysctlKey, String> {
         &self.originals

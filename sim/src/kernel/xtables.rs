@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use smartnat_core::model::Family;
 use smartnat_core::objects::{
-    BuiltinHook, CHAIN_PREFIX, ChainName, SetName, XtRule, XtTableId, XtTableState,
+    BuiltinHook, CHAIN_PREFIX, ChainName, SetName, XtRule, XtTable, XtTableId, XtTableState,
 };
 use smartnat_core::ops::{NetworkOp, OpError};
 use smartnat_core::xtables_text::canonical;
@@ -58,6 +58,8 @@ pub struct XtTableRules {
     created_builtins: BTreeSet<BuiltinHook>,
     jumps: References<ChainName>,
     sets: References<SetName>,
+    /// Rules that need connection tracking.
+    tracking: usize,
 }
 
 /// All tables.
@@ -125,6 +127,19 @@ impl Xtables {
         self.tables.values().any(|t| t.sets.holds(name))
     }
 
+    /// Whether connections of the family are tracked: from the first rule on that needs it
+    /// (`nf_ct_netns_get`).
+    pub(crate) fn tracks(&self, family: Family) -> bool {
+        let of_family = self.tables.values().filter(|t| t.id.family == family);
+        self.translates(family) || of_family.into_iter().any(|t| t.tracking > 0)
+    }
+
+    /// Whether the hooks of table nat are registered (`nf_nat_register_fn`).
+    pub(crate) fn translates(&self, family: Family) -> bool {
+        let id = XtTableId { family, table: XtTable::Nat };
+        self.tables.get(&id).is_some_and(|table| !table.builtins.is_empty())
+    }
+
     pub(super) fn observe(&self) -> BTreeMap<XtTableId, XtTableState> {
         self.tables
             .iter()
@@ -163,6 +178,7 @@ impl XtTableRules {
             created_builtins: BTreeSet::new(),
             jumps: References::new(),
             sets: References::new(),
+            tracking: 0,
         }
     }
 
@@ -220,11 +236,13 @@ impl XtTableRules {
     fn count_in(&mut self, rule: &XtRule) {
         rule.jump_target().into_iter().for_each(|chain| self.jumps.add(chain));
         rule.sets().for_each(|set| self.sets.add(set));
+        self.tracking += usize::from(rule::needs_tracking(rule));
     }
 
     fn count_out(&mut self, rule: &XtRule) {
         rule.jump_target().into_iter().for_each(|chain| self.jumps.remove(chain));
         rule.sets().for_each(|set| self.sets.remove(set));
+        self.tracking -= usize::from(rule::needs_tracking(rule));
     }
 }
 

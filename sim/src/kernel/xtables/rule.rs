@@ -168,3 +168,17 @@ fn check_port_mapping(rule: &XtRule, ports: PortMapping) -> Verdict {
     // iptables lets `-p icmp` pass with ports.
     require(has_ports(rule), "need TCP, UDP or SCTP with port specification")
 }
+
+/// Whether the rule makes the kernel track connections.
+pub(super) fn needs_tracking(rule: &XtRule) -> bool {
+    let by_match = |m: &XtMatch| {
+        matches!(
+            m,
+            XtMatch::State { .. }
+                | XtMatch::Direction { .. }
+                | XtMatch::ConnMark { .. }
+        )
+    };
+    rule.matches.iter().any(by_match)
+        || matches!(rule.target, XtTarget::SetConnMark { .. } | XtTarget::RestoreMark { .. })
+}

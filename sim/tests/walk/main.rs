@@ -1,0 +1,4 @@
+//! Packets through simulated hosts.
+
+mod bench_host;
+mod dnat;
