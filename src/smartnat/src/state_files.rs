@@ -39,6 +39,8 @@ pub struct ProcessInfo {
 pub struct StatusFile {
     /// Who wrote it.
     pub process: ProcessInfo,
+    /// What it found that is foreign and matters (T14), for people.
+    pub foreign: Vec<String>,
     /// What it told.
     #[serde(flatten)]
     pub report: StatusReport,
@@ -47,6 +49,8 @@ pub struct StatusFile {
 #[derive(Deserialize)]
 struct StatusHead {
     process: ProcessInfo,
+    #[serde(default)]
+    foreign: Vec<String>,
 }
 
 /// Content of `INODE.stats.json`: what a run has done so far.
@@ -81,14 +85,19 @@ impl StateFiles {
     }
 
     /// Replaces the status.
-    pub fn write_status(&self, config: &GatewayConfig, report: &StatusReport) -> io::Result<()> {
+    pub fn write_status(
+        &self,
+        config: &GatewayConfig,
+        report: &StatusReport,
+        foreign: &[String],
+    ) -> io::Result<()> {
         let process = ProcessInfo {
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION").into(),
             written: seconds(SystemTime::now()),
             config: config.clone(),
         };
-        let file = StatusFile { process, report: report.clone() };
+        let file = StatusFile { process, foreign: foreign.to_vec(), report: report.clone() };
         write_atomically(&self.status_path(), &serde_json::to_vec(&file)?)
     }
 
@@ -109,8 +118,8 @@ impl StateFiles {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "it is too large"));
         }
         let text = fs::read(&path)?;
-        let head: StatusHead = serde_json::from_slice(&text)?;
-        Ok(Some(StatusFile { process: head.process, report: serde_json::from_slice(&text)? }))
+        let StatusHead { process, foreign } = serde_json::from_slice(&text)?;
+        Ok(Some(StatusFile { process, foreign, report: serde_json::from_slice(&text)? }))
     }
 
     /// Removes both, and the directory if nothing else is in it.
@@ -160,9 +169,11 @@ mod tests {
         let mut report = StatusReport { instance: "gw1".into(), ..StatusReport::default() };
         report.degraded.push("no interface matches".into());
         let config = GatewayConfig { table_base: 9000, ..GatewayConfig::default() };
-        files.write_status(&config, &report).expect("written");
+        let foreign = vec!["a program listens".to_owned()];
+        files.write_status(&config, &report, &foreign).expect("written");
         let read = files.read_status().expect("readable").expect("there is one");
         assert_eq!((&read.report, &read.process.config), (&report, &config));
+        assert_eq!(read.foreign, foreign);
         assert_eq!(read.process.pid, std::process::id());
         let text = fs::read_to_string(files.status_path()).expect("readable");
         let plain: StatusReport = serde_json::from_str(&text).expect("a report");

@@ -4,7 +4,7 @@ mod egress;
 mod sysctls;
 mod uplinks;
 
-pub use uplinks::{UplinkNumbers, adopt_numbers, is_uplink_name};
+pub use uplinks::{UplinkNumbers, adopt_numbers, is_uplink_name, uplink_names};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;

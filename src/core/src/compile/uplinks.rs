@@ -53,6 +53,16 @@ fn default_interface<'a>(host: &'a HostState, config: &'a GatewayConfig) -> Opti
         .or_else(|| host.default_interface(Family::V6))
 }
 
+/// The names of the interfaces that are uplinks, those that no number is left for included.
+pub fn uplink_names<'a>(host: &'a HostState, config: &GatewayConfig) -> Vec<&'a String> {
+    let administrative = default_interface(host, config);
+    host.links
+        .keys()
+        .filter(|name| name.as_str() != "lo" && is_uplink_name(name, config))
+        .filter(|name| Some(name.as_str()) != administrative || config.uplink_names.contains(name))
+        .collect()
+}
+
 /// All uplinks, and warnings about interfaces that cannot be one.
 pub(super) fn uplinks(
     host: &HostState,
@@ -61,16 +71,10 @@ pub(super) fn uplinks(
     numbers: &UplinkNumbers,
 ) -> (BTreeMap<String, Uplink>, Vec<String>) {
     let administrative = default_interface(host, config);
-    let names: Vec<&String> = host
-        .links
-        .keys()
-        .filter(|name| name.as_str() != "lo" && is_uplink_name(name, config))
-        .filter(|name| Some(name.as_str()) != administrative || config.uplink_names.contains(name))
-        .collect();
     let mut free = free_numbers(marks, numbers, host);
     let mut warnings = Vec::new();
     let mut uplinks = BTreeMap::new();
-    for name in names {
+    for name in uplink_names(host, config) {
         let Some(number) = numbers.get(name).copied().or_else(|| free.next()) else {
             warnings.push(format!(
                 "uplink {name} is left out: markMask {:#x} has room for {} uplinks; widen it",

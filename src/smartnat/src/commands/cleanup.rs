@@ -139,7 +139,7 @@ mod tests {
             mark_mask: 0xff00,
             ..GatewayConfig::default()
         };
-        files.write_status(&last, &StatusReport::default()).expect("written");
+        files.write_status(&last, &StatusReport::default(), &[]).expect("written");
         let given = [("SMARTNAT_RULE_PRIORITY".to_owned(), "88".to_owned())];
         let settings = resolve(Layer::default(), None, given, "gw1").expect("valid");
         let config = config_of_last_run(&settings, &files);

@@ -65,7 +65,7 @@ fn report(
     let changes = render::changes(&planned.before, &planned.after);
     match format {
         OutputFormat::Text => {
-            let notes: String = foreign.iter().map(|line| format!("Note: {line}\n")).collect();
+            let notes: String = foreign.iter().flat_map(|line| ["Note: ", line, "\n"]).collect();
             output::print(&format!("{changes}{notes}"))?;
         }
         OutputFormat::Json => output::print_json(&json!({

@@ -55,7 +55,7 @@ fn text(file: &StatusFile, running: bool) -> String {
         (true, false) => format!("runs (pid {}), NOT in sync", file.process.pid),
         (false, _) => "does not run; the dataplane is as it was left".to_owned(),
     };
-    let foreign: String = file.foreign.iter().map(|line| format!("Foreign: {line}\n")).collect();
+    let foreign: String = file.foreign.iter().flat_map(|line| ["Foreign: ", line, "\n"]).collect();
     format!(
         "Instance {} {state}; last change of status {age} s ago\n{foreign}{}",
         file.report.instance,

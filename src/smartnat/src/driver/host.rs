@@ -4,7 +4,7 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use smartnat_core::compile::is_uplink_name;
+use smartnat_core::compile::uplink_names;
 use smartnat_core::model::{GatewayConfig, HostState};
 use smartnat_core::ops::{OpError, OpErrorClass};
 use smartnat_linux::survey::forwarding_users;
@@ -132,7 +132,7 @@ impl Follower {
     }
 
     async fn tell(&mut self, host: HostState) -> Told {
-        let has_uplink = host.links.keys().any(|name| is_uplink_name(name, &self.config));
+        let has_uplink = !uplink_names(&host, &self.config).is_empty();
         if let Some(settings) = self.xtables.filter(|_| !has_uplink) {
             match tokio::task::spawn_blocking(move || forwarding_users(settings)).await {
                 Ok(needed) => self.to.send(Incoming::ForwardingNeeded(needed)).await?,

@@ -21,6 +21,8 @@ pub struct Journal {
     /// Who wants to know the uplinks of the first status.
     first_uplinks: Option<oneshot::Sender<BTreeMap<String, UplinkStatus>>>,
     degraded: BTreeSet<String>,
+    /// What is foreign and matters.
+    foreign: Vec<String>,
     counters: Counters,
     at_rest: Counters,
     transactions: u64,
@@ -41,6 +43,7 @@ impl Journal {
             ready_file,
             first_uplinks: None,
             degraded: BTreeSet::new(),
+            foreign: Vec::new(),
             counters: Counters::default(),
             at_rest: Counters::default(),
             transactions: 0,
@@ -98,9 +101,24 @@ impl Journal {
             let _ = tell.send(report.uplinks.clone());
         }
         // The status goes first: who waits for the ready file or the counters may read it.
+        self.write_status(report);
+    }
+
+    fn write_status(&self, report: &StatusReport) {
         if let Some(files) = &self.files {
-            let written = files.write_status(&self.config, report);
+            let written = files.write_status(&self.config, report, &self.foreign);
             warn_of(written, "status", &files.status_path());
+        }
+    }
+
+    /// A survey told what others have on the uplinks, which are dedicated to us (T14).
+    pub(super) fn foreign(&mut self, found: Vec<String>, report: Option<&StatusReport>) {
+        for message in &found {
+            tracing::warn!("{message}");
+        }
+        self.foreign = found;
+        if let Some(report) = report {
+            self.write_status(report);
         }
     }
 

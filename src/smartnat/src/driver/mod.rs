@@ -39,6 +39,8 @@ pub enum Incoming {
     KernelChanged(Instant),
     /// Who needs forwarding beside us, for people, by family.
     ForwardingNeeded(BTreeMap<Family, Vec<String>>),
+    /// What a survey found that is foreign and matters, for people.
+    Foreign(Vec<String>),
     /// The program shall end.
     Stop,
 }
@@ -144,6 +146,7 @@ impl Driver {
                 }
             }
             Incoming::ForwardingNeeded(needed) => self.input(Input::ForwardingNeeded(needed)),
+            Incoming::Foreign(found) => self.journal.foreign(found, self.gateway.status()),
             Incoming::Stop => {}
         }
     }

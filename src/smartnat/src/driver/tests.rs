@@ -139,6 +139,21 @@ async fn the_first_sync_makes_the_ready_file_after_status_and_counters() {
 }
 
 #[tokio::test]
+async fn what_a_survey_found_goes_with_the_status() {
+    let running = Running::start(u64::MAX).await;
+    running.begin().await;
+    running.ready().await;
+    let found = vec!["a program listens".to_owned()];
+    running.send(Incoming::Foreign(found.clone())).await;
+    let (result, dir) = running.stop().await;
+    assert_eq!(result, Ok(()));
+    let files = StateFiles::open(dir.path()).expect("proc is mounted");
+    let file = files.read_status().expect("readable").expect("written");
+    assert_eq!(file.foreign, found);
+    assert!(file.report.in_sync);
+}
+
+#[tokio::test]
 async fn nothing_is_done_before_both_sources_have_told_all() {
     let running = Running::start(u64::MAX).await;
     running.send(Incoming::Host(host())).await;
