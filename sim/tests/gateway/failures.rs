@@ -1,13 +1,19 @@
 //! Operations that fail: named, tried again with growing pauses, and mended when they work (P14).
 
 use smartnat_core::gateway::EventKind;
+use smartnat_core::model::Family;
+use smartnat_core::names::mapping_chain;
+use smartnat_core::objects::{SysctlKey, XtRule, XtTable, XtTarget};
 use smartnat_core::ops::OpErrorClass;
 use smartnat_core::status::reason;
 use smartnat_sim::kernel::{Fault, OpKind, OpMatcher, XtFlavour};
 use smartnat_sim::scenario::without_mapping;
 
+use crate::common::walk::{Fate, fates};
 use crate::common::*;
+use crate::connections::Client;
 use crate::crashes::change;
+use crate::order::packets;
 
 const CLASSES: [OpErrorClass; 6] = [
     OpErrorClass::NotFound,
@@ -177,4 +183,87 @@ fn a_change_after_a_half_done_round_meets_no_leftovers() {
     driver.cluster(vec![without_mapping("echo")]);
     assert_in_sync(&driver);
     assert_eq!(count(driver.events(), EventKind::KernelError), 1, "{:?}", driver.events());
+}
+
+/// One route that the kernel never takes keeps nothing else from being served, changed, ended
+/// and repaired.
+#[test]
+fn a_route_that_is_refused_concerns_itself_alone() {
+    let mut driver = smartnat_sim::Driver::new(config(), kernel(XtFlavour::Nft));
+    let refused = OpMatcher::named("PutRoute route ::/0 in table 7001");
+    driver.kernel.fail_every(refused, OpErrorClass::Invalid);
+    driver.start(objects());
+    driver.advance(1_000);
+    let mut wanted = held(&settled(XtFlavour::Nft).kernel);
+    wanted.routes.retain(|r| r.table != 7001 || r.destination != net("::/0"));
+    assert_eq!(held(&driver.kernel), wanted, "{}", report(&driver));
+    let status = driver.status().expect("a status");
+    assert!(!status.in_sync);
+    assert!(
+        status.degraded.iter().any(|d| d.contains("::/0 in table 7001")),
+        "{:?}",
+        status.degraded
+    );
+
+    Client::allowed().connect(&mut driver.kernel, "10.1.0.7");
+    driver.cluster(vec![without_mapping("echo")]);
+    assert!(driver.kernel.conntrack().is_empty(), "T10");
+    driver.cluster(objects());
+    assert_eq!(held(&driver.kernel), wanted);
+    let nat = tables(XtTable::Nat)[0];
+    driver.kernel.foreign_delete_rules(nat, "SMARTNAT-DNAT", |_| true);
+    driver.kernel_changed();
+    assert_eq!(held(&driver.kernel), wanted, "T17");
+    let wait = driver.gateway.poll_timeout().expect("a retry").0 - driver.kernel.now().0;
+    assert!(wait > 1_000, "the pauses grow all the same");
+
+    driver.kernel.clear_faults();
+    driver.advance(30_000);
+    assert_in_sync(&driver);
+}
+
+/// Forwarding is opened last: not before what must be set first is set.
+#[test]
+fn forwarding_stays_off_while_another_sysctl_is_refused() {
+    let mut driver = smartnat_sim::Driver::new(config(), kernel(XtFlavour::Nft));
+    let refused = OpMatcher::named("sysctl net/ipv6/conf/int0/accept_ra");
+    driver.kernel.fail_every(refused, OpErrorClass::Denied);
+    driver.start(objects());
+    driver.advance(10_000);
+    for family in Family::ALL {
+        let forwarding = SysctlKey::Forwarding(family);
+        assert_eq!(driver.kernel.sysctl(&forwarding).as_deref(), Some("0"), "{family}");
+    }
+    let rp_filter = SysctlKey::ReversePathFilter("ext2".into());
+    assert_eq!(driver.kernel.sysctl(&rp_filter).as_deref(), Some("2"));
+    assert!(!driver.status().expect("a status").in_sync);
+    driver.kernel.clear_faults();
+    driver.advance(30_000);
+    assert_in_sync(&driver);
+    assert_eq!(held(&driver.kernel), held(&settled(XtFlavour::Nft).kernel));
+}
+
+/// A chain of ours that others jump to can't be deleted; the Mapping is withdrawn all the same.
+#[test]
+fn a_chain_that_others_refer_to_concerns_itself_alone() {
+    let mut driver = settled(XtFlavour::Nft);
+    Client::allowed().connect(&mut driver.kernel, "10.1.0.7");
+    let nat = tables(XtTable::Nat)[0];
+    let chain = mapping_chain(&smartnat_core::model::ObjectKey::new("default", "echo"));
+    let jump = XtRule::new(XtTarget::Jump(chain.clone()));
+    driver.kernel.foreign_append(nat, "KUBE-SERVICES", &jump);
+    driver.cluster(vec![without_mapping("echo")]);
+    driver.advance(1_000);
+    let packet = packets()[0];
+    assert_eq!(fates(&driver.kernel, packet), [Fate::Untouched].into());
+    assert!(driver.kernel.conntrack().is_empty(), "T10");
+    let left = &held(&driver.kernel).xtables[&nat].chains;
+    assert_eq!(left.get(&chain), Some(&Vec::new()));
+    let status = driver.status().expect("a status");
+    assert!(status.degraded.iter().any(|d| d.contains(&chain.0)), "{:?}", status.degraded);
+
+    driver.kernel.foreign_delete_rules(nat, "KUBE-SERVICES", |_| true);
+    driver.advance(30_000);
+    assert_in_sync(&driver);
+    assert!(!held(&driver.kernel).xtables[&nat].chains.contains_key(&chain));
 }

@@ -110,6 +110,10 @@ pub struct Gateway {
     stage: Stage,
     awaiting: Option<Awaiting>,
     queue: VecDeque<Transaction>,
+    /// What relies on the transaction that is under way.
+    applying: split::Reliance,
+    /// Something was refused on which nothing relies: the round is to be repeated.
+    incomplete: bool,
     /// The sweep that follows the queue.
     pending_sweep: Option<u32>,
     /// The kernel refused to end a connection, or to hold its packets back.
@@ -152,6 +156,8 @@ impl Gateway {
             stage: Stage::Observe,
             awaiting: None,
             queue: VecDeque::new(),
+            applying: split::Reliance::Everything,
+            incomplete: false,
             pending_sweep: None,
             sweep_failed: false,
             kernel_changed: false,
@@ -299,6 +305,7 @@ impl Gateway {
         self.stage = Stage::Observe;
         self.queue.clear();
         self.pending_sweep = None;
+        self.incomplete = false;
         self.sweep_failed = false;
         self.settled = false;
         self.drift = None;

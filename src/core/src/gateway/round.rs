@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::split::one_by_one;
+use super::split::{Reliance, loosened, one_by_one, opens_forwarding, reliance};
 use super::{
     Awaiting, Connections, Event, EventKind, FIRST_RETRY_MILLIS, Gateway, Goal, LAST_RETRY_MILLIS,
     MAX_REPORTED, Output, READ_BACK_MILLIS, ROUNDS_AT_ONCE, SWEEPS, Stage, Target,
@@ -29,6 +29,7 @@ impl Gateway {
             }
             Stage::Apply => {
                 if let Some(transaction) = self.queue.pop_front() {
+                    self.applying = reliance(&transaction);
                     self.ask(Awaiting::Application, Output::Apply(transaction));
                 } else {
                     self.after_queue();
@@ -125,8 +126,11 @@ impl Gateway {
             diff(desired, &observed)
         };
         let transactions = self.keep_forwarding(transactions);
-        let refused = self.goal != Goal::Serve && !self.failures.is_empty();
-        let transactions = if refused { one_by_one(transactions) } else { transactions };
+        let transactions = match self.goal {
+            _ if self.failures.is_empty() => transactions,
+            Goal::Serve => loosened(transactions),
+            Goal::CleanUp(_) => one_by_one(transactions),
+        };
         self.observed = Some(observed);
         self.start(transactions);
     }
@@ -176,15 +180,22 @@ impl Gateway {
     }
 
     /// Clean-up goes on past a failure, and so does the end of connections: what can't be held
-    /// back ends all the same. Otherwise what follows may rely on what failed.
+    /// back ends all the same. Otherwise it depends on who relies on what failed.
     pub(super) fn on_applied(&mut self, result: Result<(), OpError>) {
         let Err(error) = result else { return };
         self.record_failure(error);
         if self.pending_sweep.is_some() {
             self.sweep_failed = true;
         } else if self.goal == Goal::Serve {
-            self.queue.clear();
-            self.pause();
+            self.incomplete = true;
+            match self.applying {
+                Reliance::Nothing => {}
+                Reliance::Forwarding => self.queue.retain(|t| !opens_forwarding(t)),
+                Reliance::Everything => {
+                    self.queue.clear();
+                    self.pause();
+                }
+            }
         }
     }
 
@@ -197,6 +208,9 @@ impl Gateway {
                 Stage::Observe
             }
         };
+        if self.stage == Stage::Observe && self.incomplete {
+            self.pause();
+        }
     }
 
     /// All connections that exist are permitted by the target.
@@ -260,7 +274,7 @@ impl Gateway {
         self.stage = Stage::Observe;
         match (&mut self.goal, connections) {
             (Goal::CleanUp(state), _) => *state = connections,
-            (Goal::Serve, Connections::Ended) => self.judged(),
+            (Goal::Serve, Connections::Ended) if !self.incomplete => self.judged(),
             (Goal::Serve, _) => self.pause(),
         }
     }
@@ -308,6 +322,7 @@ impl Gateway {
             self.give_up_clean_up();
             return;
         }
+        self.incomplete = false;
         self.observed = None;
         // What a half-done round let in is not known: judge all connections anew.
         self.swept = None;

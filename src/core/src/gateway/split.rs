@@ -1,6 +1,63 @@
-//! Transactions taken apart, for a clean-up that met a refusal.
+//! What a refusal costs: what relies on the refused transaction, and transactions taken apart so
+//! that the next refusal costs less.
 
+use serde::{Deserialize, Serialize};
+
+use crate::objects::SysctlKey;
 use crate::ops::{Domain, NetworkOp, Transaction};
+
+/// What of a round relies on one of its transactions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(super) enum Reliance {
+    /// Nothing: it removes, or it routes, which bears on nobody's isolation.
+    Nothing,
+    /// Forwarding, which is opened when all other sysctls are set.
+    Forwarding,
+    /// Everything after it.
+    Everything,
+}
+
+/// What of the rest of a round relies on `transaction`.
+pub(super) fn reliance(transaction: &Transaction) -> Reliance {
+    match transaction.domain {
+        Domain::Routing => Reliance::Nothing,
+        Domain::Sysctls => Reliance::Forwarding,
+        _ if transaction.ops.iter().all(is_removal) => Reliance::Nothing,
+        _ => Reliance::Everything,
+    }
+}
+
+fn is_removal(op: &NetworkOp) -> bool {
+    matches!(
+        op,
+        NetworkOp::DeleteChain { .. }
+            | NetworkOp::DeleteEmptyBuiltin { .. }
+            | NetworkOp::DestroySet { .. }
+            | NetworkOp::DeleteElement { .. }
+    )
+}
+
+/// Whether it switches forwarding on.
+pub(super) fn opens_forwarding(transaction: &Transaction) -> bool {
+    let opens =
+        |op: &NetworkOp| matches!(op, NetworkOp::SetSysctl { key: SysctlKey::Forwarding(_), .. });
+    transaction.ops.iter().any(opens)
+}
+
+/// Apart where nothing relies on the whole, and chains that go are by themselves.
+pub(super) fn loosened(transactions: Vec<Transaction>) -> Vec<Transaction> {
+    let loosen = |transaction: Transaction| {
+        if reliance(&transaction) == Reliance::Everything && !transaction.ops.iter().any(is_removal)
+        {
+            return vec![transaction];
+        }
+        match transaction.domain {
+            Domain::Sets if reliance(&transaction) == Reliance::Everything => vec![transaction],
+            _ => apart(transaction),
+        }
+    };
+    transactions.into_iter().flat_map(loosen).collect()
+}
 
 /// Each removal by itself, so that what the kernel refuses takes nothing else with it (T16).
 /// Chains refer to one another, so all are emptied before the first one goes.
@@ -56,6 +113,32 @@ mod tests {
                 vec![builtin]
             ]
         );
+    }
+
+    #[test]
+    fn what_others_rely_on_stays_whole() {
+        let nat = Domain::Xtables(XtTableId { family: Family::V4, table: XtTable::Nat });
+        let chain = |name: &str| ChainName(name.into());
+        let put = NetworkOp::PutChain { chain: chain("A"), rules: Vec::new() };
+        let gone = NetworkOp::DeleteChain { chain: chain("B") };
+        let destroy = |name: &str| NetworkOp::DestroySet { name: SetName(name.into()) };
+        let open =
+            NetworkOp::SetSysctl { key: SysctlKey::Forwarding(Family::V4), value: "1".into() };
+        let close = NetworkOp::ForgetSysctl { key: SysctlKey::Forwarding(Family::V4), value: None };
+        let cases = [
+            (nat, vec![put.clone(), put.clone()], Reliance::Everything, 1),
+            (nat, vec![put, gone.clone()], Reliance::Everything, 2),
+            (nat, vec![gone.clone()], Reliance::Nothing, 2),
+            (Domain::Sets, vec![destroy("a"), destroy("b")], Reliance::Nothing, 2),
+            (Domain::Sysctls, vec![open.clone(), close.clone()], Reliance::Forwarding, 2),
+        ];
+        for (domain, ops, expected, parts) in cases {
+            let transaction = Transaction { domain, ops };
+            assert_eq!(reliance(&transaction), expected, "{transaction:?}");
+            assert_eq!(loosened(vec![transaction.clone()]).len(), parts, "{transaction:?}");
+        }
+        let of = |op| Transaction { domain: Domain::Sysctls, ops: vec![op] };
+        assert!(opens_forwarding(&of(open)) && !opens_forwarding(&of(close)));
     }
 
     #[test]
