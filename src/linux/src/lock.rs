@@ -3,6 +3,8 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
@@ -11,6 +13,11 @@ use crate::namespace::NetworkNamespace;
 
 /// A pid has at most seven digits; whatever else the file holds is not read.
 const MAX_PID_BYTES: u64 = 16;
+/// So long the lock may outlive who had it: a child that was just being started when its parent
+/// was killed shares the lock until it has become its program. Whoever looks holds it shortly, too.
+const GRACE: Duration = Duration::from_secs(1);
+/// Pause between two attempts.
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// The right to change this network namespace, held until it is dropped or the process ends.
 #[derive(Debug)]
@@ -46,7 +53,8 @@ pub enum LockError {
 }
 
 impl InstanceLock {
-    /// Takes the lock of the calling thread's network namespace, without waiting.
+    /// Takes the lock of the calling thread's network namespace. One that is held is waited for
+    /// no longer than its last holder may take to be gone.
     pub fn acquire(dir: &StateDir) -> Result<Self, LockError> {
         let file_error = |path: &Path| {
             let path = path.to_owned();
@@ -62,15 +70,34 @@ impl InstanceLock {
             .truncate(false)
             .open(&path)
             .map_err(file_error(&path))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(LockError::Held { holder: holder(&mut file), namespace, path });
+        let end = Instant::now() + GRACE;
+        loop {
+            match file.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) if Instant::now() < end => sleep(POLL_INTERVAL),
+                Err(TryLockError::WouldBlock) => {
+                    return Err(LockError::Held { holder: holder(&mut file), namespace, path });
+                }
+                Err(TryLockError::Error(source)) => return Err(LockError::File { path, source }),
             }
-            Err(TryLockError::Error(source)) => return Err(LockError::File { path, source }),
         }
         write_pid(&mut file).map_err(file_error(&path))?;
         Ok(Self { file, path })
+    }
+
+    /// Whether somebody has the lock of the calling thread's network namespace. Takes nothing
+    /// and writes nothing, so that everybody who may read the file may ask.
+    pub fn is_held(dir: &StateDir) -> io::Result<bool> {
+        let path = dir.file(NetworkNamespace::current()?, "lock");
+        let file = match File::open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            file => file?,
+        };
+        match file.try_lock_shared() {
+            Ok(()) => Ok(false),
+            Err(TryLockError::WouldBlock) => Ok(true),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
     }
 
     /// The lock file.
@@ -114,6 +141,33 @@ mod tests {
         assert!(second.to_string().contains(&format!("pid {}", std::process::id())), "{second}");
         drop(first);
         InstanceLock::acquire(&dir).expect("it was released");
+    }
+
+    #[test]
+    fn a_holder_that_is_about_to_be_gone_is_waited_for() {
+        let temporary = tempfile::tempdir().expect("a directory");
+        let dir = StateDir::new(temporary.path());
+        let first = InstanceLock::acquire(&dir).expect("nobody has it");
+        let leaving = std::thread::spawn(move || {
+            sleep(GRACE / 10);
+            drop(first);
+        });
+        InstanceLock::acquire(&dir).expect("it is released in time");
+        leaving.join().expect("no panic");
+    }
+
+    #[test]
+    fn looking_takes_and_writes_nothing() {
+        let temporary = tempfile::tempdir().expect("a directory");
+        let dir = StateDir::new(temporary.path().join("run"));
+        assert!(!InstanceLock::is_held(&dir).expect("no file is no lock"));
+        assert!(!dir.path().exists());
+        let lock = InstanceLock::acquire(&dir).expect("nobody has it");
+        let text = std::fs::read_to_string(lock.path()).expect("readable");
+        assert!(InstanceLock::is_held(&dir).expect("readable"));
+        assert_eq!(std::fs::read_to_string(lock.path()).expect("readable"), text);
+        drop(lock);
+        assert!(!InstanceLock::is_held(&dir).expect("readable"));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use serde_json::json;
-use smartnat_linux::{InstanceLock, LockError, StateDir};
+use smartnat_linux::{InstanceLock, StateDir};
 
 use crate::cli::OutputFormat;
 use crate::error::{CommandError, Outcome};
@@ -37,15 +37,11 @@ pub(super) fn status(settings: &Settings, format: OutputFormat) -> Result<Outcom
     Ok(if well { Outcome::Success } else { Outcome::Rejected })
 }
 
-/// Whoever runs holds the lock; without the right to try it, its process must do.
+/// Whoever runs holds the lock; where it can't be looked at, its process must do.
 fn is_running(settings: &Settings, file: &StatusFile) -> bool {
-    match InstanceLock::acquire(&StateDir::new(&settings.state_dir)) {
-        Ok(_free) => false,
-        Err(LockError::Held { .. }) => true,
-        Err(LockError::File { .. }) => {
-            std::path::Path::new("/proc").join(file.process.pid.to_string()).exists()
-        }
-    }
+    InstanceLock::is_held(&StateDir::new(&settings.state_dir)).unwrap_or_else(|_| {
+        std::path::Path::new("/proc").join(file.process.pid.to_string()).exists()
+    })
 }
 
 fn text(file: &StatusFile, running: bool) -> String {
