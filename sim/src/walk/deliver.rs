@@ -126,8 +126,8 @@ impl<'k> Walk<'k> {
             SctpChunk::CookieEcho | SctpChunk::CookieAck => {
                 connection.state = ConnectionState::Open;
             }
-            SctpChunk::Data => connection.received.push(packet.data),
-            SctpChunk::Init | SctpChunk::InitAck => {}
+            SctpChunk::Data if !connection.accepted => connection.received.push(packet.data),
+            SctpChunk::Init | SctpChunk::InitAck | SctpChunk::Data => {}
         }
         if let Some(chunk) = answer {
             self.send_chunk(packet, chunk)?;
@@ -148,7 +148,10 @@ impl<'k> Walk<'k> {
         let Some(connection) = self.sockets.connection_mut(&(protocol, local, peer)) else {
             return Receiver::Kernel;
         };
-        // An error for a TCP connection that stands is passing.
+        // Too big a packet is sent again smaller; an error for a connection that stands is passing.
+        if error == IcmpError::TooBig {
+            return Receiver::Socket { owner: connection.owner.clone() };
+        }
         if protocol == Protocol::Udp || connection.state == ConnectionState::Opening {
             connection.state = ConnectionState::Failed(error);
         }
@@ -193,7 +196,7 @@ fn advance(connection: &mut Connection, flags: TcpFlags, data: u32) -> Option<Tc
             connection.state = ConnectionState::Closed;
             Some(TcpFlags::ACK)
         }
-        (ConnectionState::Open, false, false) if data != 0 => {
+        (ConnectionState::Open, false, false) if data != 0 && !connection.accepted => {
             connection.received.push(data);
             None
         }

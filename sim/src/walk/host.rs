@@ -1,6 +1,8 @@
 //! A host: a kernel with sockets.
 
-use super::packet::Packet;
+use std::net::IpAddr;
+
+use super::packet::{IcmpError, Packet};
 use super::path::{Flight, Walk};
 use super::random::Random;
 use super::refusal::Refusal;
@@ -52,6 +54,21 @@ impl SimHost {
     /// routing chooses one.
     pub fn send(&mut self, packet: Packet) -> Result<Trace, Refusal> {
         self.walk(|walk| walk.depart(Flight::new(packet, None)))
+    }
+
+    /// The source address that routing chooses for packets to `to`; `None` without a route.
+    pub fn source_for(&mut self, to: IpAddr) -> Result<Option<IpAddr>, Refusal> {
+        self.walk(|walk| walk.source_for(to))
+    }
+
+    /// The link of a packet that left has no neighbour with the next hop's address: its sender is
+    /// told, if there is a way to tell it.
+    pub(super) fn no_neighbour(&mut self, packet: Packet) -> Result<Option<Trace>, Refusal> {
+        self.walk(|walk| {
+            let flight = walk.flight_that_left(packet);
+            walk.send_error(IcmpError::HostUnreachable, &flight)?;
+            Ok(walk.answers.pop())
+        })
     }
 
     fn walk<T>(&mut self, path: impl FnOnce(&mut Walk<'_>) -> T) -> T {

@@ -14,6 +14,7 @@ mod deliver;
 mod host;
 mod matches;
 mod nat;
+mod network;
 mod packet;
 mod path;
 mod random;
@@ -25,6 +26,7 @@ mod trace;
 mod track;
 
 pub use host::{Detail, SimHost};
+pub use network::{Answer, Carried, Conversation, Network, NetworkError, RequestOutcome};
 pub use packet::{Icmp, IcmpError, Packet, Payload, Quoted, SctpChunk, TcpFlags};
 pub use random::Random;
 pub use refusal::Refusal;

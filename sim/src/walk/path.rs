@@ -1,6 +1,6 @@
 //! The way through a host: hooks in the kernel's order, routing, forwarding.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use smartnat_core::model::{Family, Timestamp};
 use smartnat_core::objects::{BuiltinHook, SysctlKey, XtTable};
@@ -179,7 +179,7 @@ impl<'k> Walk<'k> {
     fn refuse_groups(&self, packet: &Packet) -> Result<(), Refusal> {
         let to = packet.destination;
         let broadcast = |to: IpAddr| {
-            to == IpAddr::V4(std::net::Ipv4Addr::BROADCAST)
+            to == IpAddr::V4(Ipv4Addr::BROADCAST)
                 || self.links.connected().any(|(_, net)| {
                     net.addr().is_ipv4() && net.prefix_len() < 31 && net.broadcast() == to
                 })
@@ -310,6 +310,20 @@ impl<'k> Walk<'k> {
         let entry = &self.slots[slot].entry;
         self.xtables.translates(flight.packet.family())
             && entry.tuple(direction).destination != entry.tuple(direction.opposite()).source
+    }
+
+    /// The source address that routing chooses for packets to `to`.
+    pub(super) fn source_for(&mut self, to: IpAddr) -> Result<Option<IpAddr>, Refusal> {
+        let source = match to {
+            IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        let mut packet = Packet::ping(source, to, 0);
+        match self.route_out(&mut packet) {
+            Ok(exit) => Ok(exit.map(|_| packet.source)),
+            Err(Halt::Refused(refusal)) => Err(refusal),
+            Err(Halt::Dropped(_)) => Ok(None),
+        }
     }
 
     /// `ip_route_me_harder`, `ip6_route_me_harder`.

@@ -88,6 +88,18 @@ impl Walk<'_> {
         Ok(())
     }
 
+    /// A packet that has left already, with the connection that it belongs to: as it is after all
+    /// translation, it is the inverse of what the other direction sends.
+    pub(super) fn flight_that_left<'k>(&mut self, packet: Packet) -> Flight<'k> {
+        let mut flight = Flight::new(packet, None);
+        if let Some((entry, opposite)) = self.conntrack.find(&inverse(&packet.tuple()), self.now) {
+            let slot = Slot { entry: *entry, status: SlotStatus::Known };
+            let (relation, direction) = (Relation::Established, opposite.opposite());
+            flight.tracking = Tracking::Of { slot: self.take_slot(slot), relation, direction };
+        }
+        flight
+    }
+
     fn membership(&self, tracking: Tracking) -> Membership {
         match tracking {
             Tracking::Of { slot, relation, direction } => {

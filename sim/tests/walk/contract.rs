@@ -1,0 +1,3 @@
+//! The traffic contract T1–T13 on the simulated kernel: the same expectations as with real packets.
+
+mod t01_t07;
