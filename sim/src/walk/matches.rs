@@ -13,7 +13,7 @@ use super::packet::{Icmp, Packet, Payload};
 use super::path::{Flight, Walk};
 use super::refusal::Refusal;
 use super::trace::Relation;
-use super::track::Tracking;
+use super::track::{SlotStatus, Tracking};
 use crate::kernel::{Direction, Set};
 
 /// Sets of networks up to this size are searched one by one.
@@ -53,6 +53,11 @@ impl Walk<'_> {
             XtMatch::State { states, negated } => is_state(*states, flight.tracking) != *negated,
             XtMatch::Direction { reply } => match flight.tracking {
                 Tracking::Of { direction, .. } => (direction == Direction::Reply) == *reply,
+                _ => false,
+            },
+            // conntrack_mt: without a connection only a match on the state can hold.
+            XtMatch::Unconfirmed => match flight.tracking {
+                Tracking::Of { slot, .. } => self.slots[slot].status == SlotStatus::New,
                 _ => false,
             },
             // connmark_mt: without a connection neither it nor its negation holds.

@@ -16,7 +16,8 @@ pub struct MarkLayout {
     pub uplink: u32,
     /// Connection: it is ours, translated (T1) or egress (T13). Packet: refuse with an answer (T6).
     pub ours: u32,
-    /// Connection: its source is masqueraded (T7). Packet: drop silently (T2).
+    /// Connection: its source is masqueraded (T7) or, with egress, replaced (T13). Packet: drop
+    /// silently (T2).
     pub masquerade: u32,
     /// Connection and packet: opened by a pod with egress.
     pub egress: u32,
@@ -106,6 +107,11 @@ impl MarkLayout {
     /// Matches translated connections with masquerade.
     pub fn translated_masquerade(self) -> XtMatch {
         connmark(self.ours | self.masquerade, self.ours | self.masquerade | self.egress)
+    }
+
+    /// The flags of an egress connection whose source the nat table has replaced.
+    pub fn egress_translated(self) -> u32 {
+        self.egress | self.masquerade
     }
 
     /// Matches connections that a pod with egress opened.

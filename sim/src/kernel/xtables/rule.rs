@@ -96,6 +96,7 @@ fn check_match(place: &Place, rule: &XtRule, m: &XtMatch, sets: &Sets) -> Verdic
             require(text.bytes().all(plain), "a comment is plain printable ASCII")
         }
         XtMatch::Direction { .. }
+        | XtMatch::Unconfirmed
         | XtMatch::ConnMark { .. }
         | XtMatch::Mark { .. }
         | XtMatch::DestinationLocal => Ok(()),
@@ -176,6 +177,7 @@ pub(super) fn needs_tracking(rule: &XtRule) -> bool {
             m,
             XtMatch::State { .. }
                 | XtMatch::Direction { .. }
+                | XtMatch::Unconfirmed
                 | XtMatch::ConnMark { .. }
         )
     };

@@ -190,6 +190,9 @@ pub enum XtMatch {
         /// `REPLY` instead of `ORIGINAL`.
         reply: bool,
     },
+    /// `-m conntrack ! --ctstatus CONFIRMED`: the very first packet of a connection, the one that
+    /// the nat table looks at. State `NEW` lasts until the first reply.
+    Unconfirmed,
     /// `-m connmark [!] --mark VALUE/MASK`.
     ConnMark {
         /// Value.

@@ -111,6 +111,9 @@ fn render_match(line: &mut Line, family: Family, m: &XtMatch) {
             let direction = if *reply { "REPLY" } else { "ORIGINAL" };
             line.option("-m", "conntrack").option("--ctdir", direction);
         }
+        XtMatch::Unconfirmed => {
+            line.option("-m", "conntrack").negation(true).option("--ctstatus", "CONFIRMED");
+        }
         XtMatch::ConnMark { value, mask, negated } => {
             line.option("-m", "connmark").negation(*negated).option("--mark", mark(*value, *mask));
         }

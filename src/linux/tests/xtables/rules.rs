@@ -64,6 +64,7 @@ fn free_matches() -> Vec<XtMatch> {
         XtMatch::Direction { reply: false },
         XtMatch::Direction { reply: true },
         XtMatch::DestinationLocal,
+        XtMatch::Unconfirmed,
         XtMatch::Comment("plain".to_owned()),
         XtMatch::Comment(String::new()),
         XtMatch::Comment("-j".to_owned()),

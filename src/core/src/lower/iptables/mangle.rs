@@ -29,7 +29,7 @@ pub(super) fn table(dataplane: &Dataplane, family: Family) -> XtTableState {
     let mut table = TableBuilder::default();
     let marks = dataplane.marks;
     table.hooked_chain(&[BuiltinHook::Prerouting], fixed_chain(MARK), mark(dataplane, family));
-    table.hooked_chain(&[BuiltinHook::Output], fixed_chain(OUT), out(marks));
+    table.hooked_chain(&[BuiltinHook::Output], fixed_chain(OUT), out(marks, family));
     table.hooked_chain(&[BuiltinHook::Input], fixed_chain(GUARD), guard(dataplane));
     table.hooked_chain(&[BuiltinHook::Forward], fixed_chain(TRANSIT), transit(dataplane, family));
     table.hooked_chain(&[BuiltinHook::Postrouting], fixed_chain(LEAVE), leave(dataplane));
@@ -83,9 +83,11 @@ fn mark(dataplane: &Dataplane, family: Family) -> Vec<XtRule> {
         .collect();
     rules.extend(egress_marks(dataplane, family).map(|(address, _, value)| {
         let mask = marks.routing() | marks.ours;
-        rule(XtTarget::SetConnMark { value: value | marks.ours, mask })
-            .all(unmarked())
-            .all([source_in(names::egress_set(address)), comment(&format!("egress {address}"))])
+        rule(XtTarget::SetConnMark { value: value | marks.ours, mask }).all(unmarked()).all([
+            XtMatch::Unconfirmed,
+            source_in(names::egress_set(address)),
+            comment(&format!("egress {address}")),
+        ])
     }));
     rules.push(restore(marks));
     rules
@@ -118,14 +120,31 @@ pub fn mark_chain_uplinks(observed: &KernelState, marks: MarkLayout) -> Vec<(Str
 }
 
 /// OUTPUT: what the host answers leaves by the connection's uplink; an error that it sends
-/// towards an endpoint carries the reflected mark and must lose it.
-fn out(marks: MarkLayout) -> Vec<XtRule> {
-    let marked = XtMatch::Mark { value: 0, mask: marks.routing(), negated: true };
+/// towards an endpoint carries the reflected mark and must lose it, and so must what it answers
+/// to a pod with egress. An endpoint on the host itself is an endpoint like any other (T10).
+fn out(marks: MarkLayout, family: Family) -> Vec<XtRule> {
+    let marked = || XtMatch::Mark { value: 0, mask: marks.routing(), negated: true };
+    let clear = || rule(XtTarget::SetMark { value: 0, mask: marks.routing() });
     vec![
-        rule(XtTarget::RestoreMark { mask: marks.routing() })
-            .all([reply(), XtMatch::ConnMark { value: 0, mask: marks.routing(), negated: true }]),
-        rule(XtTarget::SetMark { value: 0, mask: marks.routing() }).all([original(), marked]),
+        quarantined(family),
+        rule(XtTarget::RestoreMark { mask: marks.routing() }).all([
+            reply(),
+            connmark(0, marks.egress),
+            XtMatch::ConnMark { value: 0, mask: marks.uplink, negated: true },
+        ]),
+        clear().all([original(), marked()]),
+        clear().all([marks.egress_connection(), marked()]),
     ]
+}
+
+/// Drops what belongs to an ended connection and to none that is known (T10).
+fn quarantined(family: Family) -> XtRule {
+    let ended = XtMatch::Set {
+        name: names::quarantine_set(family),
+        directions: vec![SetDirection::Source, SetDirection::Source, SetDirection::Destination],
+        negated: false,
+    };
+    drop().all([unknown(), ended])
 }
 
 /// INPUT: refused clients anywhere, the guard on uplinks.
@@ -185,13 +204,7 @@ fn dhcp(server: u16, client: u16) -> XtRule {
 /// the cluster side; nothing at all if forwarding was off before us.
 fn transit(dataplane: &Dataplane, family: Family) -> Vec<XtRule> {
     let marks = dataplane.marks;
-    let quarantined = XtMatch::Set {
-        name: names::quarantine_set(family),
-        directions: vec![SetDirection::Source, SetDirection::Source, SetDirection::Destination],
-        negated: false,
-    };
-    let mut rules =
-        vec![drop().all([unknown(), quarantined]), drop().with(packet_mark(marks.masquerade))];
+    let mut rules = vec![quarantined(family), drop().with(packet_mark(marks.masquerade))];
     rules.extend(dedicated(dataplane).map(|name| jump(FROM_UPLINK).from_interface(name)));
     rules.extend(dedicated(dataplane).map(|name| jump(TO_UPLINK).to_interface(name)));
     if dataplane.closed_forwarding.contains(&family) {
@@ -225,13 +238,16 @@ fn to_uplink(dataplane: &Dataplane, family: Family) -> Vec<XtRule> {
         new_without_syn(XtTarget::Drop),
         back().all([reply(), marks.translated()]),
         back().with(marks.translated_masquerade()),
-        back().all([known(), original(), marks.egress_connection()]),
+        back().all([original(), connmark(marks.egress_translated(), marks.egress_translated())]),
     ];
-    // The first packet leaves only where the nat table is certain to give it its address.
+    // The first packet leaves only where the nat table is certain to give it its address. A second
+    // one may be NEW as well, and without translation if the first stayed inside.
     rules.extend(egress_marks(dataplane, family).map(|(address, uplink, value)| {
-        back()
-            .to_interface(uplink)
-            .all([connmark(value, marks.routing()), source_in(names::egress_set(address))])
+        back().to_interface(uplink).all([
+            XtMatch::Unconfirmed,
+            connmark(value, marks.routing()),
+            source_in(names::egress_set(address)),
+        ])
     }));
     rules.push(drop());
     rules
@@ -247,7 +263,7 @@ fn leave_uplink(marks: MarkLayout, family: Family) -> Vec<XtRule> {
         back().with(source_in(names::external_set(family))),
         back().all([reply(), marks.translated()]),
         back().with(marks.translated_masquerade()),
-        back().with(marks.egress_connection()),
+        back().all([original(), marks.egress_connection()]),
     ];
     if family == Family::V6 {
         // Neighbour discovery speaks from link-local addresses, and from none at all (RFC 4862, 5.4).

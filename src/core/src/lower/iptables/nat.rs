@@ -223,11 +223,16 @@ fn snat(dataplane: &Dataplane, family: Family) -> Vec<XtRule> {
     for (address, plane) in dataplane.egress.iter().filter(|(a, _)| Family::of(a) == family) {
         let Some(uplink) = dataplane.uplinks.get(&plane.uplink) else { continue };
         let value = marks.uplink_mark(uplink.number) | marks.egress;
-        rules.push(
-            rule(XtTarget::SourceNat { address: *address })
+        let bit = marks.masquerade;
+        let steps = [
+            XtTarget::SetConnMark { value: bit, mask: bit },
+            XtTarget::SourceNat { address: *address },
+        ];
+        rules.extend(steps.map(|target| {
+            rule(target)
                 .to_interface(&plane.uplink)
-                .all([connmark(value, marks.routing()), source_in(names::egress_set(*address))]),
-        );
+                .all([connmark(value, marks.routing()), source_in(names::egress_set(*address))])
+        }));
     }
     rules
 }

@@ -58,6 +58,10 @@ fn option_match(
             "REPLY" => Some(XtMatch::Direction { reply: true }),
             _ => None,
         },
+        ("conntrack", "--ctstatus", true) => {
+            words.expect("CONFIRMED")?;
+            Some(XtMatch::Unconfirmed)
+        }
         ("connmark", "--mark", _) => {
             let (value, mask) = words.mark()?;
             Some(XtMatch::ConnMark { value, mask, negated })

@@ -72,6 +72,7 @@ fn free_match() -> impl Strategy<Value = XtMatch> {
         (set_name(), vec(direction, 1..4), any::<bool>())
             .prop_map(|(name, directions, negated)| XtMatch::Set { name, directions, negated }),
         Just(XtMatch::DestinationLocal),
+        Just(XtMatch::Unconfirmed),
         (0..=1_u32 << 31).prop_map(|threshold| XtMatch::Random { threshold }),
         "[ -~]{0,255}".prop_map(XtMatch::Comment),
     ]

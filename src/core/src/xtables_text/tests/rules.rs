@@ -153,6 +153,7 @@ fn state_rules() -> Vec<(XtRule, &'static str)> {
             "-m set ! --match-set smartnat-a src,dst,dst -j SET --add-set smartnat-b src --exist",
         ),
         (accept().with(XtMatch::DestinationLocal), "-m addrtype --dst-type LOCAL -j ACCEPT"),
+        (accept().with(XtMatch::Unconfirmed), "-m conntrack ! --ctstatus CONFIRMED -j ACCEPT"),
         (
             accept().with(XtMatch::Random { threshold: 715_827_883 }).with(comment("plain")),
             "-m statistic --mode random --probability 0.33333333349 -m comment --comment plain \
