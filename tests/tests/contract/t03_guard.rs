@@ -5,12 +5,16 @@ use std::io::ErrorKind;
 use std::net::UdpSocket;
 
 use smartnat::lab::traffic::{self, BRIEF, Outcome, PATIENT, Server};
+use smartnat::lab::{Lab, Sniffer, Transport};
 use smartnat_core::model::Protocol;
 use smartnat_sim::scenario::mapping;
 use smartnat_sim::topology::{StandardOptions, addresses, standard};
 use smartnat_tests::{Rig, RigOptions};
 
-use super::common::{SIDES, ask, ask_briefly, at, both_flavours, echo_on, ip, servers};
+use super::common::{
+    SIDES, ask, ask_briefly, assert_silence, at, both_flavours, conversation, echo_on,
+    first_network, ip, servers,
+};
 
 both_flavours!(sockets_of_the_host_are_not_reachable_from_an_uplink, |flavour| {
     let topology = standard(StandardOptions::default());
@@ -119,4 +123,103 @@ both_flavours!(anycast_addresses_are_guarded_like_any_other, |flavour| {
         let heard = host.recv_from(&mut [0; 64]).map_err(|e| e.kind());
         assert_eq!(heard, Err(ErrorKind::WouldBlock), "{target} reached a socket of the host");
     }
+});
+
+/// The machine on the first uplink's link, and the gateway's address there.
+const NEIGHBOURS: [(&str, &str); 2] =
+    [("198.51.100.77", "198.51.100.10"), ("2001:db8:51::77", "2001:db8:51::10")];
+
+both_flavours!(a_connection_from_before_the_start_is_cut_unless_the_host_opened_it, |flavour| {
+    let lab = Lab::build(&standard(StandardOptions::default())).expect("the lab is built");
+    let own = lab.addresses("gateway");
+    let _host = Server::start_on(&lab, "gateway", "host", &own, &[22], &[161]).expect("sockets");
+    let _neighbour = Server::start(&lab, "neighbour", &[8080], &[5353]).expect("a server");
+    let (mut theirs, mut ours) = (Vec::new(), Vec::new());
+    for (far, near) in NEIGHBOURS {
+        for (protocol, of_host, of_neighbour) in
+            [(Protocol::Tcp, 22, 8080), (Protocol::Udp, 161, 5353)]
+        {
+            theirs.push(conversation(&lab, protocol, "neighbour", at(far, 0), at(near, of_host)));
+            ours.push(conversation(&lab, protocol, "gateway", at(near, 0), at(far, of_neighbour)));
+        }
+    }
+    let (_rig, first) = Rig::start_in(lab, RigOptions::new(flavour), Vec::new());
+    assert!(first.status.in_sync, "{:?}", first.events);
+    for conversation in &mut ours {
+        let outcome = conversation.ask("again", PATIENT);
+        assert_eq!(outcome.server(), Some("neighbour"), "{outcome}");
+    }
+    for conversation in &mut theirs {
+        let outcome = conversation.ask("again", BRIEF);
+        assert_eq!(outcome, Outcome::TimedOut);
+    }
+});
+
+both_flavours!(dhcp_and_neighbour_discovery_pass_the_guard, |flavour| {
+    let all = SIDES.iter().fold(mapping("echo"), |m, s| m.address(s.external)).tcp(8080);
+    let topology = standard(StandardOptions::default());
+    let objects = [echo_on(&[1]), vec![all.build()]].concat();
+    let (rig, _) = Rig::start(&topology, RigOptions::new(flavour), objects);
+    let _servers = servers(&rig.lab);
+    let own = rig.lab.addresses("gateway");
+    let _dhcp =
+        Server::start_on(&rig.lab, "gateway", "dhcp", &own, &[], &[68, 546]).expect("sockets");
+    for ((far, near), (server, client)) in NEIGHBOURS.into_iter().zip([(67, 68), (547, 546)]) {
+        conversation(&rig.lab, Protocol::Udp, "neighbour", at(far, server), at(near, client));
+        assert_silence(&rig.lab, &[(Protocol::Udp, "neighbour", far, at(near, client))]);
+    }
+    for host in ["gateway", "router1", "router2", "pod1"] {
+        for family in ["-4", "-6"] {
+            rig.lab
+                .command(host, &["ip", family, "neigh", "flush", "all"])
+                .expect("neighbours are forgotten");
+        }
+    }
+    for side in SIDES {
+        let outcome =
+            ask(&rig.lab, Protocol::Tcp, side.client, side.source, at(side.external, 8080));
+        assert_eq!(outcome.server(), Some("pod1"), "{side:?}: {outcome}");
+    }
+});
+
+both_flavours!(other_icmp_is_not_answered, |flavour| {
+    // A timestamp request (RFC 792), all zero but its type and checksum.
+    let mut request = [0; 20];
+    request[..4].copy_from_slice(&[13, 0, 0xf2, 0xff]);
+    let reply = Transport::Icmp { kind: 14, code: 0 };
+    let topology = standard(StandardOptions::default());
+    let (mut rig, _) = Rig::start(&topology, RigOptions::new(flavour), Vec::new());
+    let side = first_network()[0];
+    let mut answered = |guard: bool| {
+        let mut options = RigOptions::new(flavour);
+        options.config.guard = guard;
+        rig.reconfigure(options);
+        let heard = Sniffer::start(&rig.lab, "neighbour", "eth0").expect("a sniffer");
+        let sent = rig.lab.run("neighbour", || {
+            let icmp = Some(socket2::Protocol::ICMPV4);
+            let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::RAW, icmp)?;
+            socket.send_to(&request, &at(side.external, 0).into())
+        });
+        assert_eq!(sent.expect("the lab").expect("a raw socket"), request.len());
+        heard.wait_for(if guard { BRIEF } else { PATIENT }, |p| p.transport == reply).is_some()
+    };
+    assert!(answered(false), "nothing else keeps the host from answering");
+    assert!(!answered(true), "the guard does");
+});
+
+both_flavours!(the_guard_can_be_asked_for_on_the_interface_of_the_default_route, |flavour| {
+    let mut options = RigOptions::new(flavour);
+    options.config.uplink_names = vec!["eth0".into()];
+    options.config.guard_default_interface = true;
+    let topology = standard(StandardOptions { office: true });
+    let (rig, first) = Rig::start(&topology, options, Vec::new());
+    assert!(first.status.uplinks["eth0"].guarded, "{:?}", first.status.uplinks);
+    let own = rig.lab.addresses("gateway");
+    let host = Server::start_on(&rig.lab, "gateway", "host", &own, &[22], &[]).expect("sockets");
+    let knocks = [
+        (Protocol::Tcp, "office", addresses::OFFICE_V4, at(addresses::GATEWAY_V4, 22)),
+        (Protocol::Tcp, "office", addresses::OFFICE_V6, at(addresses::GATEWAY_V6, 22)),
+    ];
+    assert_silence(&rig.lab, &knocks);
+    assert_eq!(host.requests(), 0);
 });

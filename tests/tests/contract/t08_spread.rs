@@ -1,13 +1,18 @@
 //! T8: new connections spread evenly; a client with affinity stays.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use smartnat_core::model::{Family, Protocol};
+use smartnat::lab::traffic::{PATIENT, Server};
+use smartnat::lab::{Lab, wait_until};
+use smartnat_core::model::{ClusterObject, Family, Protocol};
 use smartnat_sim::scenario::mapping;
 use smartnat_sim::topology::{StandardOptions, standard};
 use smartnat_tests::{Rig, RigOptions};
 
-use super::common::{ask, at, both_flavours, echo_on, echo_service, first_network, pod, servers};
+use super::common::{
+    Side, ask, at, both_flavours, echo_on, echo_service, first_network, ip, pod, servers,
+};
 
 /// Enough that an even spread over three stays within the bounds below except once in 10^9 runs.
 const CONNECTIONS: usize = 150;
@@ -51,5 +56,116 @@ both_flavours!(a_client_with_affinity_stays_with_its_pod, |flavour| {
         for _ in 0..20 {
             assert_eq!(serve(), first, "{side:?}");
         }
+    }
+});
+
+/// More endpoints than the lab has pods: addresses of pod 1, each with a server of its own name.
+fn endpoint(number: usize, family: Family) -> String {
+    match family {
+        Family::V4 => format!("10.244.1.{}", 100 + number),
+        Family::V6 => format!("fd00:244:1::{}", 100 + number),
+    }
+}
+
+fn many_endpoints(lab: &Lab, count: usize) -> Vec<Server> {
+    (0..count)
+        .map(|number| {
+            let own = Family::ALL.map(|f| endpoint(number, f));
+            for (address, length) in own.iter().zip(["24", "64"]) {
+                let prefix = format!("{address}/{length}");
+                let words = ["ip", "address", "add", &prefix, "dev", "eth0", "nodad"];
+                lab.command("pod1", &words).expect("an address");
+            }
+            let addresses = own.each_ref().map(|a| ip(a));
+            Server::start_on(lab, "pod1", &number.to_string(), &addresses, &[], &[5353])
+                .expect("a server")
+        })
+        .collect()
+}
+
+both_flavours!(the_spread_is_even_at_every_number_of_endpoints, |flavour| {
+    /// Connections for each endpoint; six standard deviations are 46.
+    const EACH: usize = 60;
+    let all = first_network().iter().fold(mapping("echo"), |m, s| m.address(s.external));
+    let topology = standard(StandardOptions::default());
+    let (mut rig, _) = Rig::start(&topology, RigOptions::new(flavour), vec![all.udp(5353).build()]);
+    let _servers = many_endpoints(&rig.lab, 7);
+    for count in [1, 2, 4, 7] {
+        let ends = (0..count).flat_map(|n| Family::ALL.map(|f| endpoint(n, f)));
+        rig.sync(ends.fold(echo_service(), |s, a| s.ready(&a)).build());
+        for side in first_network() {
+            let mut served: BTreeMap<String, usize> = BTreeMap::new();
+            for _ in 0..EACH * count {
+                let to = at(side.external, 5353);
+                let outcome = ask(&rig.lab, Protocol::Udp, side.client, side.source, to);
+                *served.entry(outcome.server().expect("an answer").to_owned()).or_default() += 1;
+            }
+            let even = served.values().all(|n| (EACH - 46..=EACH + 46).contains(n));
+            assert!(served.len() == count && even, "{side:?} {count}: {served:?}");
+        }
+    }
+});
+
+fn with_affinity(seconds: u32, pods: &[usize]) -> Vec<ClusterObject> {
+    let ends = pods.iter().flat_map(|n| Family::ALL.map(|f| pod(*n, f)));
+    ends.fold(echo_service().affinity(seconds), |s, a| s.ready(&a)).build()
+}
+
+/// Which pod serves a client now.
+fn served_by(rig: &Rig, side: Side, protocol: Protocol) -> usize {
+    let port = if protocol == Protocol::Tcp { 8080 } else { 5353 };
+    let outcome = ask(&rig.lab, protocol, side.client, side.source, at(side.external, port));
+    let server = outcome.server().unwrap_or_else(|| panic!("{side:?} {protocol}: {outcome}"));
+    server.trim_start_matches("pod").parse().expect("a pod's number")
+}
+
+both_flavours!(affinity_moves_when_its_pod_goes_and_stays_there, |flavour| {
+    let all = first_network().iter().fold(mapping("echo"), |m, s| m.address(s.external));
+    let objects = [with_affinity(600, &[1, 2, 3]), vec![all.tcp(8080).udp(5353).build()]].concat();
+    let topology = standard(StandardOptions::default());
+    let (mut rig, _) = Rig::start(&topology, RigOptions::new(flavour), objects);
+    let _servers = servers(&rig.lab);
+    for side in first_network() {
+        for protocol in [Protocol::Tcp, Protocol::Udp] {
+            rig.sync(with_affinity(600, &[1, 2, 3]));
+            let first = served_by(&rig, side, protocol);
+            let others: Vec<usize> = (1..=3).filter(|n| *n != first).collect();
+            rig.sync(with_affinity(600, &others));
+            let second = served_by(&rig, side, protocol);
+            assert!(others.contains(&second), "{side:?} {protocol}");
+            // The first comes back, but the client stays where it went.
+            let back = rig.sync(with_affinity(600, &[1, 2, 3]));
+            assert!(back.status.in_sync, "{:?}", back.events);
+            for _ in 0..15 {
+                assert_eq!(served_by(&rig, side, protocol), second, "{side:?} {protocol}");
+            }
+        }
+    }
+});
+
+/// Clients that the kernel holds to an endpoint now.
+fn held_clients(lab: &Lab, address: &str) -> usize {
+    let sets = lab.command("gateway", &["ipset", "save"]).expect("ipset");
+    let held = |l: &&str| l.starts_with("add smartnat-f") && l.split(' ').nth(2) == Some(address);
+    sets.lines().filter(held).count()
+}
+
+both_flavours!(affinity_lasts_for_its_time_since_the_last_connection, |flavour| {
+    let all = first_network().iter().fold(mapping("echo"), |m, s| m.address(s.external));
+    let objects = [with_affinity(1, &[1, 2, 3]), vec![all.tcp(8080).build()]].concat();
+    let topology = standard(StandardOptions::default());
+    let (rig, _) = Rig::start(&topology, RigOptions::new(flavour), objects);
+    let _servers = servers(&rig.lab);
+    for side in first_network() {
+        let begin = std::time::Instant::now();
+        let first = served_by(&rig, side, Protocol::Tcp);
+        assert_eq!(held_clients(&rig.lab, side.source), 1, "{side:?}");
+        while begin.elapsed() < Duration::from_millis(1800) {
+            std::thread::sleep(Duration::from_millis(50));
+            assert_eq!(served_by(&rig, side, Protocol::Tcp), first, "{side:?}");
+        }
+        let forgotten =
+            wait_until(PATIENT, || (held_clients(&rig.lab, side.source) == 0).then_some(()));
+        assert!(forgotten.is_some(), "{side:?} is held for ever");
     }
 });

@@ -77,3 +77,26 @@ both_flavours!(connections_of_a_pod_that_is_not_ready_live_on_by_protocol, |flav
         assert!(!tcp.ask("4", BRIEF).is_answered());
     }
 });
+
+both_flavours!(pods_that_publish_not_ready_addresses_serve_before_they_are_ready, |flavour| {
+    let all = first_network().iter().fold(mapping("echo"), |m, s| m.address(s.external));
+    let ends = |s: ServiceBuilder| Family::ALL.into_iter().fold(s, |s, f| s.not_ready(&pod(1, f)));
+    let published = ends(echo_service().publish_not_ready()).build();
+    let topology = standard(StandardOptions::default());
+    let objects = [published, vec![all.tcp(8080).udp(5353).build()]].concat();
+    let (mut rig, _) = Rig::start(&topology, RigOptions::new(flavour), objects);
+    let _servers = servers(&rig.lab);
+    for side in first_network() {
+        for (protocol, port) in [(Protocol::Tcp, 8080), (Protocol::Udp, 5353)] {
+            let outcome =
+                ask(&rig.lab, protocol, side.client, side.source, at(side.external, port));
+            assert_eq!(outcome.server(), Some("pod1"), "{side:?} {protocol}: {outcome}");
+        }
+    }
+    rig.sync(ends(echo_service()).build());
+    for side in first_network() {
+        let outcome =
+            ask(&rig.lab, Protocol::Tcp, side.client, side.source, at(side.external, 8080));
+        assert_eq!(outcome, smartnat::lab::traffic::Outcome::Refused, "{side:?}");
+    }
+});

@@ -1,8 +1,9 @@
 //! T13: with egress a Mapping's pods leave by the uplink of its first local address, from that address.
 
-use smartnat::lab::traffic::{BRIEF, Outcome, PATIENT, Server, open};
+use smartnat::lab::traffic::{self, BRIEF, Outcome, PATIENT, Server, open};
+use smartnat::lab::{Direction, Packet, Sniffer};
 use smartnat_core::model::{ClusterObject, Protocol};
-use smartnat_sim::scenario::{MappingBuilder, mapping};
+use smartnat_sim::scenario::{MappingBuilder, mapping, without_mapping};
 use smartnat_sim::topology::{StandardOptions, addresses, standard};
 use smartnat_tests::{Rig, RigOptions};
 
@@ -103,4 +104,62 @@ both_flavours!(without_an_address_of_the_family_nothing_leaves_an_uplink, |flavo
     let outcome = ask_briefly(&rig.lab, Protocol::Udp, "pod1", POD[1], to);
     assert_eq!(outcome, Outcome::TimedOut);
     assert_eq!(neighbour.requests(), 0, "{SIDES:?}");
+});
+
+both_flavours!(a_destination_on_the_other_uplinks_subnet_is_reached_by_the_own_uplink, |flavour| {
+    let topology = standard(StandardOptions::default());
+    let (rig, _) =
+        Rig::start(&topology, RigOptions::new(flavour), [echo_on(&[1]), first()].concat());
+    let [own, other] =
+        ["ext1", "ext2"].map(|i| Sniffer::start(&rig.lab, "gateway", i).expect("a sniffer"));
+    let external = ["198.51.100.11", "2001:db8:51::11"];
+    let of_other = ["203.0.113.1", "2001:db8:113::1"];
+    for family in 0..2 {
+        for protocol in [Protocol::Tcp, Protocol::Udp] {
+            // Nobody is there on that way: it is the way that counts.
+            ask_briefly(&rig.lab, protocol, "pod1", POD[family], at(of_other[family], 5353));
+        }
+        let leaves =
+            |p: &Packet| p.direction == Direction::Out && p.destination == ip(of_other[family]);
+        let left = own.wait_for(PATIENT, leaves).expect("it leaves by its own uplink");
+        assert_eq!(left.source, ip(external[family]));
+        let strays =
+            |p: &&Packet| p.direction == Direction::Out && p.source == ip(external[family]);
+        assert_eq!(other.packets().iter().find(strays), None);
+    }
+});
+
+both_flavours!(a_ping_leaves_as_other_traffic_does, |flavour| {
+    let topology = standard(StandardOptions::default());
+    let (rig, _) =
+        Rig::start(&topology, RigOptions::new(flavour), [echo_on(&[1]), first()].concat());
+    let seen = Sniffer::start(&rig.lab, "client1", "eth0").expect("a sniffer");
+    for (family, external) in ["198.51.100.11", "2001:db8:51::11"].into_iter().enumerate() {
+        let to = ip(CLIENT1[family]);
+        let outcome = traffic::ping(&rig.lab, "pod1", Some(ip(POD[family])), to, 56, PATIENT);
+        assert!(outcome.is_answered(), "{to}: {outcome}");
+        let from = seen.wait_for(PATIENT, |p| p.destination == to && p.direction == Direction::In);
+        assert_eq!(from.map(|p| p.source), Some(ip(external)));
+    }
+});
+
+both_flavours!(when_the_oldest_mapping_goes_the_next_takes_its_pods, |flavour| {
+    let topology = standard(StandardOptions::default());
+    let younger = leaving("second", 2, "203.0.113.11", "2001:db8:113::11").build();
+    let objects = [echo_on(&[1]), first(), vec![younger]].concat();
+    let (mut rig, _) = Rig::start(&topology, RigOptions::new(flavour), objects);
+    let _far =
+        ["client1", "client2"].map(|c| Server::start(&rig.lab, c, &[8080], &[]).expect("a server"));
+    let leaves = |rig: &Rig, to: [&str; 2], external: [&str; 2]| {
+        for family in 0..2 {
+            let outcome = ask(&rig.lab, Protocol::Tcp, "pod1", POD[family], at(to[family], 8080));
+            let seen = outcome.answer().map(|a| a.seen_peer.ip());
+            assert_eq!(seen, Some(ip(external[family])), "{outcome}");
+        }
+    };
+    leaves(&rig, CLIENT1, ["198.51.100.11", "2001:db8:51::11"]);
+    let step = rig.sync(vec![without_mapping("first")]);
+    let told = &step.status.mappings[&smartnat_core::model::ObjectKey::new("default", "second")];
+    assert_eq!(told.remarks, [""; 0]);
+    leaves(&rig, ["198.18.2.10", "2001:db8:18::10"], ["203.0.113.11", "2001:db8:113::11"]);
 });

@@ -189,7 +189,11 @@ fn ask_datagram(socket: &UdpSocket, request: &str, patience: Duration) -> io::Re
     let end = Instant::now() + patience;
     loop {
         socket.set_read_timeout(Some(remaining(end)?))?;
-        let length = socket.recv(&mut buffer)?;
+        let length = match socket.recv(&mut buffer) {
+            // A socket with a time-out is not resumed after the process was stopped for a while.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            received => received?,
+        };
         let answer = String::from_utf8_lossy(&buffer[..length]);
         if repeats(&answer, request) {
             return Ok(answer.into());
