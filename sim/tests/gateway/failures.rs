@@ -193,6 +193,7 @@ fn a_route_that_is_refused_concerns_itself_alone() {
     let refused = OpMatcher::named("PutRoute route ::/0 in table 7001");
     driver.kernel.fail_every(refused, OpErrorClass::Invalid);
     driver.start(objects());
+    assert_eq!(count(driver.events(), EventKind::KernelError), 1, "one attempt, then a pause");
     driver.advance(1_000);
     let mut wanted = held(&settled(XtFlavour::Nft).kernel);
     wanted.routes.retain(|r| r.table != 7001 || r.destination != net("::/0"));
@@ -206,8 +207,10 @@ fn a_route_that_is_refused_concerns_itself_alone() {
     );
 
     Client::allowed().connect(&mut driver.kernel, "10.1.0.7");
+    driver.take_events();
     driver.cluster(vec![without_mapping("echo")]);
     assert!(driver.kernel.conntrack().is_empty(), "T10");
+    assert_eq!(count(driver.events(), EventKind::KernelError), 1, "after a sweep too");
     driver.cluster(objects());
     assert_eq!(held(&driver.kernel), wanted);
     let nat = tables(XtTable::Nat)[0];
