@@ -88,7 +88,9 @@ fn apart(transaction: Transaction) -> Vec<Transaction> {
 mod tests {
     use super::*;
     use crate::model::Family;
-    use crate::objects::{BuiltinHook, ChainName, SetName, XtRule, XtTable, XtTableId, XtTarget};
+    use crate::objects::{
+        BuiltinHook, ChainName, SetKind, SetName, SetSpec, XtRule, XtTable, XtTableId, XtTarget,
+    };
 
     #[test]
     fn chains_are_emptied_together_and_deleted_each_by_itself() {
@@ -125,11 +127,15 @@ mod tests {
         let open =
             NetworkOp::SetSysctl { key: SysctlKey::Forwarding(Family::V4), value: "1".into() };
         let close = NetworkOp::ForgetSysctl { key: SysctlKey::Forwarding(Family::V4), value: None };
+        let spec =
+            SetSpec { kind: SetKind::HashIp, family: Family::V4, timeout: None, max_elements: 1 };
+        let create = NetworkOp::CreateSet { name: SetName("a".into()), spec };
         let cases = [
             (nat, vec![put.clone(), put.clone()], Reliance::Everything, 1),
             (nat, vec![put, gone.clone()], Reliance::Everything, 2),
             (nat, vec![gone.clone()], Reliance::Nothing, 2),
             (Domain::Sets, vec![destroy("a"), destroy("b")], Reliance::Nothing, 2),
+            (Domain::Sets, vec![destroy("a"), create], Reliance::Everything, 1),
             (Domain::Sysctls, vec![open.clone(), close.clone()], Reliance::Forwarding, 2),
         ];
         for (domain, ops, expected, parts) in cases {
