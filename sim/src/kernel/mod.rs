@@ -25,8 +25,8 @@ pub use foreign::{ForeignChain, ForeignObjects};
 pub use ipset::{Set, Sets};
 pub use links::{Links, SimLink};
 pub use log::TransactionRecord;
-pub(crate) use routing::{TABLE_LOCAL, TABLE_MAIN};
 pub use routing::{HeldRoute, HeldRule, RULE_TABLES, Routing, RuleBody};
+pub(crate) use routing::{TABLE_LOCAL, TABLE_MAIN};
 pub use sysctl::Sysctls;
 pub use xtables::{BuiltinRules, Policy, XtFlavour, XtTableRules, Xtables};
 
