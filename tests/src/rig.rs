@@ -53,6 +53,7 @@ pub struct Step {
 enum Order {
     Inputs(Vec<Input>),
     ObserveHost(Vec<Input>),
+    CleanUpBesideOthers,
 }
 
 /// A lab whose host `gateway` runs the gateway.
@@ -134,6 +135,18 @@ impl Rig {
         self.order(Order::Inputs(vec![Input::CleanUp]))
     }
 
+    /// The same as `smartnat cleanup` does it: forwarding that others need stays on (T16).
+    pub fn clean_up_beside_others(&mut self) -> Step {
+        self.order(Order::CleanUpBesideOthers)
+    }
+
+    /// Removes everything of ours by a fresh instance, as the command does that cleans up.
+    pub fn clean_up_anew(&mut self) -> Step {
+        self.kill();
+        self.worker = Some(self.launch());
+        self.clean_up()
+    }
+
     fn order(&mut self, order: Order) -> Step {
         let worker = self.worker.as_ref().expect("the gateway runs");
         worker.orders.send(order).expect("the gateway's thread lives");
@@ -189,6 +202,10 @@ impl Engine {
         let (operations, processes) = (self.kernel.operations(), self.kernel.processes_started());
         let mut inputs = match order {
             Order::Inputs(inputs) => inputs,
+            Order::CleanUpBesideOthers => {
+                let needed = self.kernel.forwarding_users();
+                vec![Input::ForwardingNeeded(needed), Input::CleanUp]
+            }
             Order::ObserveHost(inputs) => {
                 let host: HostState = self.kernel.observe_host().expect("the host is readable");
                 std::iter::once(Input::Host(host)).chain(inputs).collect()

@@ -1,12 +1,13 @@
 //! T1: a new connection from an allowed client is translated to one endpoint; replies carry the
 //! external address and port.
 
-use smartnat_core::model::{ClusterObject, Protocol};
+use smartnat::lab::Lab;
+use smartnat_core::model::{ClusterObject, Protocol, UplinkGateway};
 use smartnat_sim::scenario::mapping;
 use smartnat_sim::topology::{StandardOptions, standard};
 use smartnat_tests::{Rig, RigOptions};
 
-use super::common::{SIDES, ask, at, both_flavours, echo_on, servers};
+use super::common::{SIDES, ask, at, both_flavours, echo_on, ip, servers};
 
 fn objects() -> Vec<ClusterObject> {
     let all = SIDES.iter().fold(mapping("echo"), |m, side| m.address(side.external));
@@ -22,6 +23,48 @@ both_flavours!(a_client_reaches_the_pod_by_tcp_and_udp, |flavour| {
         for (protocol, port) in [(Protocol::Tcp, 8080), (Protocol::Udp, 5353)] {
             let to = at(side.external, port);
             let outcome = ask(&rig.lab, protocol, side.client, side.source, to);
+            assert_eq!(outcome.server(), Some("pod1"), "{side:?} {protocol}: {outcome}");
+        }
+    }
+});
+
+both_flavours!(a_host_without_ipv6_serves_ipv4, |flavour| {
+    let lab = Lab::build(&standard(StandardOptions::default())).expect("the lab is built");
+    lab.set_sysctl("gateway", "net.ipv6.conf.all.disable_ipv6", "1").expect("a sysctl");
+    let (mut rig, first) = Rig::start_in(lab, RigOptions::new(flavour), objects());
+    assert!(first.status.in_sync, "{:?}", first.events);
+    let _servers = servers(&rig.lab);
+    for side in SIDES.iter().filter(|s| s.external.contains('.')) {
+        let to = at(side.external, 8080);
+        let outcome = ask(&rig.lab, Protocol::Tcp, side.client, side.source, to);
+        assert_eq!(outcome.server(), Some("pod1"), "{side:?}: {outcome}");
+    }
+    let again = rig.restart(objects());
+    assert_eq!((again.operations, again.transactions), (0, vec![]));
+});
+
+both_flavours!(an_address_without_a_subnet_is_served_by_a_configured_gateway, |flavour| {
+    let lab = Lab::build(&standard(StandardOptions::default())).expect("the lab is built");
+    let run = |words: &str| {
+        lab.command("gateway", &words.split(' ').collect::<Vec<_>>()).expect("an address");
+    };
+    run("ip address flush dev ext1 scope global");
+    run("ip address add 198.51.100.10/32 dev ext1");
+    run("ip address add 2001:db8:51::10/128 dev ext1 nodad");
+    // As a host gets it that is configured so: its router is on the link.
+    run("ip route add 198.51.100.1 dev ext1");
+    run("ip route add 2001:db8:51::1 dev ext1");
+    let mut options = RigOptions::new(flavour);
+    let gateway =
+        UplinkGateway { ipv4: Some(ip("198.51.100.1")), ipv6: Some(ip("2001:db8:51::1")) };
+    options.config.gateways.insert("ext1".into(), gateway);
+    let (rig, first) = Rig::start_in(lab, options, objects());
+    assert!(first.status.in_sync, "{:?}", first.events);
+    let _servers = servers(&rig.lab);
+    for side in SIDES {
+        for (protocol, port) in [(Protocol::Tcp, 8080), (Protocol::Udp, 5353)] {
+            let outcome =
+                ask(&rig.lab, protocol, side.client, side.source, at(side.external, port));
             assert_eq!(outcome.server(), Some("pod1"), "{side:?} {protocol}: {outcome}");
         }
     }

@@ -125,3 +125,28 @@ both_flavours!(uplinks_that_share_a_subnet_answer_each_by_itself, |flavour| {
         }
     }
 });
+
+both_flavours!(an_address_of_another_uplink_is_answered_the_way_it_was_asked, |flavour| {
+    for masquerade in [true, false] {
+        let all = SIDES.iter().fold(mapping("echo"), |m, s| m.address(s.external));
+        let m = all.tcp(8080).udp(5353).masquerade(masquerade).build();
+        let topology = standard(StandardOptions::default());
+        let (rig, _) =
+            Rig::start(&topology, RigOptions::new(flavour), [echo_on(&[1]), vec![m]].concat());
+        let _servers = servers(&rig.lab);
+        let ways = [
+            ("198.51.100.77", "203.0.113.10", "198.51.100.10"),
+            ("2001:db8:51::77", "2001:db8:113::10", "2001:db8:51::10"),
+        ];
+        for (from, to, via) in ways {
+            rig.lab.command("neighbour", &["ip", "route", "add", to, "via", via]).expect("a route");
+            let sniffers = ["ext1", "ext2", "eth0"]
+                .map(|i| (i, Sniffer::start(&rig.lab, "gateway", i).expect("a sniffer")));
+            for (protocol, port) in [(Protocol::Tcp, 8080), (Protocol::Udp, 5353)] {
+                let outcome = ask(&rig.lab, protocol, "neighbour", from, at(to, port));
+                assert_eq!(outcome.server(), Some("pod1"), "{to} {protocol}: {outcome}");
+            }
+            assert_replied_by(&sniffers, "ext1", to, from);
+        }
+    }
+});

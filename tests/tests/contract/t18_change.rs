@@ -186,3 +186,36 @@ both_flavours!(an_address_that_comes_is_served_and_one_that_goes_disturbs_nobody
     }
     assert_no_loss(streams);
 });
+
+both_flavours!(a_change_of_the_mapping_that_still_allows_a_client_costs_it_nothing, |flavour| {
+    let m = || {
+        SIDES
+            .iter()
+            .fold(mapping("a").service("echo"), |m, s| m.address(s.external))
+            .tcp(8080)
+            .udp(5353)
+    };
+    let from = |sources: &[&str]| sources.iter().fold(m(), |m, s| m.source(s));
+    let own = ["192.0.2.10", "2001:db8:2::10"];
+    let objects = [echo_on(&[1]), vec![m().build()]].concat();
+    let topology = standard(StandardOptions::default());
+    let (mut rig, _) = Rig::start(&topology, RigOptions::new(flavour), objects);
+    let _servers = servers(&rig.lab);
+    let streams = streams(&rig);
+    for change in [
+        from(&own),
+        from(&["192.0.2.0/24", "2001:db8:2::/64", "203.0.113.0/25"]),
+        from(&["192.0.0.0/16", "2001:db8::/32"]).egress(true),
+        from(&own).egress(true).masquerade(false),
+        from(&own).port(Protocol::Tcp, 9000, Some(9010), Some("http")),
+        from(&own).address("198.51.100.11").address("2001:db8:51::11"),
+        m(),
+    ] {
+        let step = rig.sync(vec![change.build()]);
+        assert!(step.status.in_sync, "{:?}", step.events);
+        for stream in &streams {
+            assert!(stream.wait_for_more(5, PATIENT), "{:?}", stream.report());
+        }
+    }
+    assert_no_loss(streams);
+});
