@@ -19,8 +19,19 @@ fn echo(station: &Station) {
     );
 }
 
+/// Foreign objects of which none needs the host to forward.
+fn idle_foreign_objects(station: &Station) {
+    let programs = station.programs();
+    foreign_objects(&station.lab, &programs);
+    for iptables in [programs.v4, programs.v6] {
+        station.sh(&format!("{iptables} -t nat -D POSTROUTING 1"));
+    }
+}
+
 fn restores_the_host(station: &Station, end: impl Fn(Run)) {
-    foreign_objects(&station.lab, &station.programs());
+    // Whoever masquerades forwards; where it was off before us, it would stay on.
+    station.sh("sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1");
+    idle_foreign_objects(station);
     let before = station.host_text();
     echo(station);
     let _servers = servers(&station.lab);
@@ -57,6 +68,32 @@ both_flavours!(clean_up_after_sigterm_restores_every_line_beside_foreign_objects
 
 both_flavours!(clean_up_after_sigkill_restores_every_line_beside_foreign_objects, |flavour| {
     restores_the_host(&Station::new(flavour), Run::kill);
+});
+
+both_flavours!(clean_up_leaves_forwarding_on_where_others_translate_and_says_so, |flavour| {
+    let station = Station::new(flavour);
+    idle_foreign_objects(&station);
+    let rule = "-t nat -A POSTROUTING -s 192.0.2.128/25 -j MASQUERADE";
+    station.sh(&format!("{} {rule}", station.programs().v4));
+    let before = station.host_text();
+    echo(&station);
+    station.serve().terminate();
+    let said = station.clean_up().expect(0);
+    let told = said.out.lines().chain(said.err.lines()).find(|line| line.contains("forward"));
+    let told = told.unwrap_or_else(|| panic!("no word of forwarding: {said}"));
+    assert!(told.contains("IPv4") && !told.contains("IPv6"), "{told}");
+    let expected = before.replace("net.ipv4.ip_forward = 0", "net.ipv4.ip_forward = 1");
+    let expected: Vec<String> = expected
+        .lines()
+        .map(|line| match line.strip_prefix("net.ipv4.conf.") {
+            Some(key) => {
+                format!("net.ipv4.conf.{}", key.replace("forwarding = 0", "forwarding = 1"))
+            }
+            None => line.into(),
+        })
+        .collect();
+    let after: Vec<String> = station.host_text().lines().map(str::to_owned).collect();
+    assert_eq!(after, expected);
 });
 
 both_flavours!(clean_up_beside_a_running_instance_is_refused_and_names_its_pid, |flavour| {
