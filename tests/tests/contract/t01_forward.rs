@@ -2,7 +2,7 @@
 //! external address and port.
 
 use smartnat::lab::Lab;
-use smartnat_core::model::{ClusterObject, Protocol, UplinkGateway};
+use smartnat_core::model::{ClusterObject, IptablesFlavour, Protocol, UplinkGateway};
 use smartnat_sim::scenario::mapping;
 use smartnat_sim::topology::{StandardOptions, standard};
 use smartnat_tests::{Rig, RigOptions};
@@ -43,29 +43,43 @@ both_flavours!(a_host_without_ipv6_serves_ipv4, |flavour| {
     assert_eq!((again.operations, again.transactions), (0, vec![]));
 });
 
+/// An uplink that has single addresses and a configured router.
+fn subnetless(lab: &Lab, flavour: IptablesFlavour) -> RigOptions {
+    for words in [
+        "ip address flush dev ext1 scope global",
+        "ip address add 198.51.100.10/32 dev ext1",
+        "ip address add 2001:db8:51::10/128 dev ext1 nodad",
+    ] {
+        lab.command("gateway", &words.split(' ').collect::<Vec<_>>()).expect("an address");
+    }
+    let mut options = RigOptions::new(flavour);
+    let router = UplinkGateway { ipv4: Some(ip("198.51.100.1")), ipv6: Some(ip("2001:db8:51::1")) };
+    options.config.gateways.insert("ext1".into(), router);
+    options
+}
+
 both_flavours!(an_address_without_a_subnet_is_served_by_a_configured_gateway, |flavour| {
     let lab = Lab::build(&standard(StandardOptions::default())).expect("the lab is built");
-    let run = |words: &str| {
-        lab.command("gateway", &words.split(' ').collect::<Vec<_>>()).expect("an address");
-    };
-    run("ip address flush dev ext1 scope global");
-    run("ip address add 198.51.100.10/32 dev ext1");
-    run("ip address add 2001:db8:51::10/128 dev ext1 nodad");
-    // As a host gets it that is configured so: its router is on the link.
-    run("ip route add 198.51.100.1 dev ext1");
-    run("ip route add 2001:db8:51::1 dev ext1");
-    let mut options = RigOptions::new(flavour);
-    let gateway =
-        UplinkGateway { ipv4: Some(ip("198.51.100.1")), ipv6: Some(ip("2001:db8:51::1")) };
-    options.config.gateways.insert("ext1".into(), gateway);
+    let options = subnetless(&lab, flavour);
+    lab.command("gateway", &["ip", "route", "add", "198.51.100.1", "dev", "ext1"])
+        .expect("a route");
     let (rig, first) = Rig::start_in(lab, options, objects());
     assert!(first.status.in_sync, "{:?}", first.events);
+    assert_eq!(first.status.degraded, [""; 0]);
     let _servers = servers(&rig.lab);
     for side in SIDES {
         for (protocol, port) in [(Protocol::Tcp, 8080), (Protocol::Udp, 5353)] {
-            let outcome =
-                ask(&rig.lab, protocol, side.client, side.source, at(side.external, port));
+            let to = at(side.external, port);
+            let outcome = ask(&rig.lab, protocol, side.client, side.source, to);
             assert_eq!(outcome.server(), Some("pod1"), "{side:?} {protocol}: {outcome}");
         }
     }
+});
+
+both_flavours!(a_router_whose_arp_the_kernel_will_not_answer_is_told, |flavour| {
+    let lab = Lab::build(&standard(StandardOptions::default())).expect("the lab is built");
+    let options = subnetless(&lab, flavour);
+    let (_rig, first) = Rig::start_in(lab, options, objects());
+    let told = |d: &String| d.contains("ext1") && d.contains("ip route add 198.51.100.1 dev ext1");
+    assert!(first.status.degraded.iter().any(told), "{:?}", first.status.degraded);
 });

@@ -94,12 +94,24 @@ pub(super) fn uplinks(
             },
         );
     }
+    warnings.extend(uplinks.iter().filter_map(|(name, uplink)| unrouted(name, uplink, host)));
     let inside = inside_subnets(host, &uplinks);
     for uplink in uplinks.values_mut() {
         let overlaps = |net: &IpNet| inside.iter().any(|i| i.contains(net) || net.contains(i));
         uplink.exclusive = uplink.connected.iter().filter(|n| !overlaps(n)).copied().collect();
     }
     (uplinks, warnings)
+}
+
+/// With reverse-path filtering the kernel answers no ARP of a router that main has no way to.
+fn unrouted(name: &str, uplink: &Uplink, host: &HostState) -> Option<String> {
+    let gateway = *uplink.gateways.get(&Family::V4)?;
+    let on_link = uplink.connected.iter().any(|net| net.contains(&gateway));
+    (uplink.up && !on_link && host.route_to(gateway).is_none()).then(|| {
+        format!(
+            "uplink {name}: no route leads to its gateway {gateway}, so its ARP requests are not answered: ip route add {gateway} dev {name}"
+        )
+    })
 }
 
 /// Subnets of interfaces that are no uplinks.
