@@ -229,8 +229,20 @@ impl XtTableRules {
                 .map(|(hook, chain)| (*hook, jumps(chain)))
                 .filter(|(_, rules)| !rules.is_empty())
                 .collect(),
-            created_builtins: self.created_builtins.clone(),
+            created_builtins: self
+                .created_builtins
+                .iter()
+                .copied()
+                .filter(|hook| !self.is_shared(*hook))
+                .collect(),
         }
+    }
+
+    /// Whether others use a built-in chain too: they have a rule there, or a policy.
+    fn is_shared(&self, hook: BuiltinHook) -> bool {
+        self.builtin(hook).is_some_and(|chain| {
+            chain.policy != Policy::Accept || !chain.rules.iter().all(jumps_to_ours)
+        })
     }
 
     fn count_in(&mut self, rule: &XtRule) {
@@ -363,10 +375,9 @@ impl Staged {
         Ok(())
     }
 
-    /// Where it is not empty, or has a policy, others use it by now: it stays, and is no longer ours.
+    /// Where it is not empty, or has a policy, it stays.
     fn delete_empty_builtin(&mut self, hook: BuiltinHook) -> Result<(), OpError> {
         self.check_hook(hook)?;
-        self.table.created_builtins.remove(&hook);
         if self.flavour == XtFlavour::Nft
             && self
                 .table
@@ -375,6 +386,7 @@ impl Staged {
                 .is_some_and(|c| c.rules.is_empty() && c.policy == Policy::Accept)
         {
             self.table.builtins.remove(&hook);
+            self.table.created_builtins.remove(&hook);
         }
         Ok(())
     }

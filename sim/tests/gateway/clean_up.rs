@@ -210,6 +210,22 @@ fn clean_up_goes_on_past_failures_and_reports_them() {
     assert_eq!(count(driver.events(), EventKind::CleanedUp), 1, "{:?}", driver.events());
 }
 
+/// A built-in chain that still held our jump when it was to go, goes once it is empty.
+#[test]
+fn a_built_in_chain_goes_after_a_jump_that_could_not() {
+    let fresh = bare_kernel(XtFlavour::Nft);
+    let before = Surroundings::of(&fresh);
+    let mut driver = started_on(fresh, objects());
+    driver.kernel.fail_every(OpMatcher::kind(OpKind::DeleteJump), OpErrorClass::Invalid);
+    driver.clean_up();
+    assert_eq!(count(&driver.take_events(), EventKind::CleanUpIncomplete), 1);
+    assert!(!held(&driver.kernel).xtables.is_empty());
+    driver.kernel.clear_faults();
+    driver.clean_up();
+    assert_clean(&driver.kernel, &before);
+    assert_eq!(count(driver.events(), EventKind::CleanedUp), 1, "{:?}", driver.events());
+}
+
 /// A single failure of any operation does not keep it from its end, and reads are tried again.
 #[test]
 fn clean_up_survives_every_single_failure() {

@@ -159,6 +159,25 @@ fn built_in_chains_that_we_caused_are_told_from_those_that_were_there() {
     });
 }
 
+/// T16: what others use by now stays, so a clean-up must not wait for it to go.
+#[test]
+fn a_built_in_chain_that_others_use_by_now_is_not_told_as_ours() {
+    in_namespace(|| {
+        let state = tempfile::tempdir().expect("a directory");
+        let mut kernel = open(state.path(), IptablesFlavour::Nft);
+        kernel.apply(&put_chain_with_jump(Family::V4)).expect("chains");
+        let mut created = || {
+            let now = kernel.observe(&scope()).expect("observed");
+            now.xtables[&nat(Family::V4)].created_builtins.contains(&BuiltinHook::Prerouting)
+        };
+        assert!(created());
+        sh("iptables-nft -t nat -A PREROUTING -p tcp --dport 9 -j RETURN");
+        assert!(!created());
+        sh("iptables-nft -t nat -D PREROUTING -p tcp --dport 9 -j RETURN");
+        assert!(created());
+    });
+}
+
 #[test]
 fn a_baseline_of_a_former_life_is_replaced() {
     in_namespace(|| {

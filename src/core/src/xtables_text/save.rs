@@ -49,6 +49,12 @@ impl ForeignTable {
             && self.policies.values().all(|policy| policy == "ACCEPT")
     }
 
+    /// Whether others have a rule or a policy but ACCEPT in the built-in chain of `hook`.
+    pub fn uses(&self, hook: BuiltinHook) -> bool {
+        self.builtin_rules.get(hook.name()).is_some_and(|rules| !rules.is_empty())
+            || self.policies.get(hook.name()).is_some_and(|policy| policy != "ACCEPT")
+    }
+
     /// Foreign rules of `hook` that go to a chain whose name `is_theirs` recognises, as rules that
     /// can be deleted.
     pub fn jumps_to(&self, hook: BuiltinHook, is_theirs: impl Fn(&str) -> bool) -> Vec<XtRule> {

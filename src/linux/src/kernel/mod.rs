@@ -186,11 +186,14 @@ impl LinuxKernel {
     }
 
     fn observe_xtables(&mut self) -> Result<BTreeMap<XtTableId, XtTableState>, OpError> {
-        let mut tables = self.xtables.observe()?;
+        let (mut tables, shared) = self.xtables.observe_with_shared()?;
         let Some(before) = self.record.builtins() else { return Ok(tables) };
         let before = before.clone();
-        for BuiltinChain { table, hook } in self.builtins()?.difference(&before) {
-            tables.entry(*table).or_default().created_builtins.insert(*hook);
+        for chain in self.builtins()?.difference(&before) {
+            // What others use by now stays, so it is nothing to remove.
+            if !shared.contains(chain) {
+                tables.entry(chain.table).or_default().created_builtins.insert(chain.hook);
+            }
         }
         Ok(tables)
     }

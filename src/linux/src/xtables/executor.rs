@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use smartnat_core::model::Family;
-use smartnat_core::objects::{BuiltinHook, XtTable, XtTableId, XtTableState};
+use smartnat_core::objects::{BuiltinChain, BuiltinHook, XtTable, XtTableId, XtTableState};
 use smartnat_core::ops::{NetworkOp, OpError, OpErrorClass};
 use smartnat_core::xtables_text::{ForeignTable, SavedTables, parse_save, render_transaction};
 
@@ -76,14 +76,27 @@ impl Xtables {
     /// What is ours; a table without anything of ours is absent. An error where a table cannot be
     /// read. Starts one process a family.
     pub fn observe(&mut self) -> Result<BTreeMap<XtTableId, XtTableState>, OpError> {
-        let mut observed = BTreeMap::new();
+        self.observe_with_shared().map(|(ours, _)| ours)
+    }
+
+    /// The same, and the built-in chains that others use too.
+    pub fn observe_with_shared(
+        &mut self,
+    ) -> Result<(BTreeMap<XtTableId, XtTableState>, BTreeSet<BuiltinChain>), OpError> {
+        let (mut ours, mut shared) = (BTreeMap::new(), BTreeSet::new());
         for (family, saved) in self.read()? {
             require_readable(family, &saved)?;
             for (table, state) in saved.ours {
-                observed.insert(XtTableId { family, table }, state);
+                ours.insert(XtTableId { family, table }, state);
+            }
+            for table in XtTable::ALL {
+                let Some(foreign) = saved.foreign.get(table.name()) else { continue };
+                let used = table.hooks().iter().filter(|hook| foreign.uses(**hook));
+                let id = XtTableId { family, table };
+                shared.extend(used.map(|hook| BuiltinChain { table: id, hook: *hook }));
             }
         }
-        Ok(observed)
+        Ok((ours, shared))
     }
 
     /// What is not ours, by family and name of the table. Starts one process a family.
