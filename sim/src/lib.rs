@@ -2,6 +2,7 @@
 //! executed over objects in memory, with the kernel's own rules and with injected failures.
 
 mod driver;
+pub mod fuzz_targets;
 pub mod kernel;
 pub mod oracle;
 pub mod scenario;

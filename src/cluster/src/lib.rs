@@ -5,5 +5,6 @@
 
 pub mod api;
 pub mod convert;
+pub mod fuzz_targets;
 pub mod manifests;
 pub mod store;

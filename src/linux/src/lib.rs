@@ -6,6 +6,7 @@
 
 mod command;
 pub mod conntrack;
+pub mod fuzz_targets;
 pub mod host;
 pub mod ipset;
 pub mod kernel;

@@ -6,7 +6,7 @@ use super::protocol::{entry, ip, layer4, tuple};
 use crate::netlink::{Attributes, ParseError};
 
 /// An entry; `None` when it is of a zone other than 0, in which nothing of ours is.
-pub(super) fn flow(attributes: Attributes<'_>) -> Result<Option<Flow>, ParseError> {
+pub(crate) fn flow(attributes: Attributes<'_>) -> Result<Option<Flow>, ParseError> {
     // The kernel leaves out a mark of 0.
     let (mut original, mut reply, mut id, mut mark) = (None, None, None, 0);
     for attribute in attributes {

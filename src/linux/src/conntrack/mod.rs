@@ -1,7 +1,7 @@
 //! Conntrack entries over netlink: lists those with a mark, deletes single ones.
 
 mod client;
-mod decode;
+pub(crate) mod decode;
 mod encode;
 mod protocol;
 

@@ -13,13 +13,13 @@ use crate::netlink::{Attributes, ParseError};
 
 /// Which revisions of a set type the kernel has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Revisions {
-    pub(super) min: u8,
-    pub(super) max: u8,
+pub(crate) struct Revisions {
+    pub(crate) min: u8,
+    pub(crate) max: u8,
 }
 
 /// Reads the answer to a question for revisions.
-pub(super) fn revisions(attributes: Attributes<'_>) -> Result<Revisions, ParseError> {
+pub(crate) fn revisions(attributes: Attributes<'_>) -> Result<Revisions, ParseError> {
     let (mut min, mut max) = (0, None);
     for attribute in attributes {
         let attribute = attribute?;
@@ -33,7 +33,7 @@ pub(super) fn revisions(attributes: Attributes<'_>) -> Result<Revisions, ParseEr
 }
 
 /// Reads a message that carries the name of a set.
-pub(super) fn set_name(attributes: Attributes<'_>) -> Result<String, ParseError> {
+pub(crate) fn set_name(attributes: Attributes<'_>) -> Result<String, ParseError> {
     for attribute in attributes {
         let attribute = attribute?;
         if attribute.kind == attribute::SET_NAME {
@@ -44,14 +44,14 @@ pub(super) fn set_name(attributes: Attributes<'_>) -> Result<String, ParseError>
 }
 
 /// The number of the element that a refused message stumbled over, from 1.
-pub(super) fn failed_element(echo: &[u8]) -> Option<usize> {
+pub(crate) fn failed_element(echo: &[u8]) -> Option<usize> {
     let line = Attributes::new(echo).flatten().find(|a| a.kind == attribute::LINE_NUMBER)?;
     line.be32().ok().filter(|number| *number > 0)?.try_into().ok()
 }
 
 /// A set as its listing builds it up, message by message.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Listing {
+pub(crate) struct Listing {
     present: bool,
     type_name: String,
     family: u8,
@@ -64,7 +64,7 @@ pub(super) struct Listing {
 
 impl Listing {
     /// Takes in one message of the listing.
-    pub(super) fn add(&mut self, attributes: Attributes<'_>) -> Result<(), ParseError> {
+    pub(crate) fn add(&mut self, attributes: Attributes<'_>) -> Result<(), ParseError> {
         self.present = true;
         for attribute in attributes {
             let attribute = attribute?;
@@ -117,7 +117,7 @@ impl Listing {
     /// A set of a type, with an option or with an element that [`IpSet`] cannot
     /// tell is none that we made. It is given as one without elements for 0
     /// elements, which nobody wants, so that a comparison always replaces it.
-    pub(super) fn finish(self) -> Option<IpSet> {
+    pub(crate) fn finish(self) -> Option<IpSet> {
         if !self.present {
             return None;
         }

@@ -1,7 +1,7 @@
 //! ipset over netlink: reads sets of a prefix, creates, fills and destroys sets.
 
 mod client;
-mod decode;
+pub(crate) mod decode;
 mod encode;
 mod error;
 mod protocol;

@@ -3,7 +3,7 @@
 
 mod error;
 mod message;
-mod parse;
+pub(crate) mod parse;
 mod socket;
 
 pub use error::{NetlinkError, ParseError, Refusal, errno_class, errno_text};

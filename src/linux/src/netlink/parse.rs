@@ -12,26 +12,26 @@ fn fixed<const N: usize>(bytes: &[u8], offset: usize) -> Option<[u8; N]> {
 
 /// One message of a datagram.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct RawMessage<'a> {
+pub(crate) struct RawMessage<'a> {
     /// `nlmsg_type`.
-    pub(super) kind: u16,
+    pub(crate) kind: u16,
     /// `nlmsg_flags`.
-    pub(super) flags: u16,
+    pub(crate) flags: u16,
     /// `nlmsg_seq`.
-    pub(super) sequence: u32,
+    pub(crate) sequence: u32,
     /// What follows `nlmsghdr`.
-    pub(super) body: &'a [u8],
+    pub(crate) body: &'a [u8],
 }
 
 impl<'a> RawMessage<'a> {
     /// The attributes after `nfgenmsg`.
-    pub(super) fn attributes(&self) -> Result<Attributes<'a>, ParseError> {
+    pub(crate) fn attributes(&self) -> Result<Attributes<'a>, ParseError> {
         let bytes = self.body.get(FAMILY_HEADER_SIZE..);
         bytes.map(Attributes::new).ok_or(ParseError::Truncated("nfgenmsg"))
     }
 
     /// The status at the head of an error or of the end of a listing, and what follows it.
-    pub(super) fn status(&self) -> Result<(i32, &'a [u8]), ParseError> {
+    pub(crate) fn status(&self) -> Result<(i32, &'a [u8]), ParseError> {
         let error = ParseError::Truncated("nlmsgerr");
         let (status, rest) = self.body.split_first_chunk().ok_or(error)?;
         Ok((i32::from_ne_bytes(*status), rest))
@@ -40,12 +40,12 @@ impl<'a> RawMessage<'a> {
 
 /// The messages of one datagram. Ends after the first error.
 #[derive(Clone, Debug)]
-pub(super) struct Messages<'a> {
+pub(crate) struct Messages<'a> {
     rest: &'a [u8],
 }
 
 impl<'a> Messages<'a> {
-    pub(super) fn new(bytes: &'a [u8]) -> Self {
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
         Self { rest: bytes }
     }
 
@@ -77,7 +77,7 @@ impl<'a> Iterator for Messages<'a> {
 }
 
 /// The attributes that an error message echoes after its status.
-pub(super) fn echoed_attributes(echo: &[u8]) -> Vec<u8> {
+pub(crate) fn echoed_attributes(echo: &[u8]) -> Vec<u8> {
     let Some(length) = fixed(echo, 0).map(u32::from_ne_bytes) else { return Vec::new() };
     let Ok(length) = usize::try_from(length) else { return Vec::new() };
     echo.get(HEADER_SIZE + FAMILY_HEADER_SIZE..length).unwrap_or_default().to_vec()

@@ -43,12 +43,12 @@ const NFTA_RULE_CHAIN: u16 = 2;
 const NFTA_CHAIN_NAME: u16 = 3;
 
 /// Meaning of a datagram of the routing groups.
-pub(super) fn route_datagram(datagram: &[u8]) -> Changes {
+pub(crate) fn route_datagram(datagram: &[u8]) -> Changes {
     each_message(datagram, route_message)
 }
 
 /// Meaning of a datagram of the nftables group.
-pub(super) fn nftables_datagram(datagram: &[u8]) -> Changes {
+pub(crate) fn nftables_datagram(datagram: &[u8]) -> Changes {
     each_message(datagram, nftables_message)
 }
 

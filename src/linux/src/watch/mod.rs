@@ -1,6 +1,6 @@
 //! Tells when the host or something of ours in the kernel changed.
 
-mod classify;
+pub(crate) mod classify;
 
 #[cfg(test)]
 mod classify_tests;

@@ -1,0 +1,39 @@
+//! Body of the fuzz target over netlink. It lives here so that plain tests replay the corpus.
+
+use crate::conntrack::decode::flow;
+use crate::ipset::decode::{Listing, failed_element, revisions, set_name};
+use crate::netlink::Attributes;
+use crate::netlink::parse::{Messages, echoed_attributes};
+use crate::watch::classify::{nftables_datagram, route_datagram};
+
+/// Reads bytes as everything that the kernel answers or notifies of. Nothing panics, and a set
+/// that is understood holds only what fits in it.
+pub fn netlink(data: &[u8]) {
+    let _ = (route_datagram(data), nftables_datagram(data));
+    decode(Attributes::new(data));
+    let mut listing = Listing::default();
+    let mut complete = true;
+    for message in Messages::new(data) {
+        let Ok(message) = message else { break };
+        if let Ok((_, rest)) = message.status() {
+            let _ = failed_element(&echoed_attributes(rest));
+        }
+        let Ok(attributes) = message.attributes() else { continue };
+        decode(attributes.clone());
+        complete &= listing.add(attributes).is_ok();
+    }
+    assert_fits(listing, complete);
+}
+
+fn decode(attributes: Attributes<'_>) {
+    let _ = (flow(attributes.clone()), revisions(attributes.clone()), set_name(attributes.clone()));
+    let mut listing = Listing::default();
+    let complete = listing.add(attributes).is_ok();
+    assert_fits(listing, complete);
+}
+
+fn assert_fits(listing: Listing, complete: bool) {
+    if let Some(set) = listing.finish().filter(|_| complete) {
+        assert!(set.elements.iter().all(|element| element.fits(&set.spec)), "{set:?}");
+    }
+}
