@@ -59,7 +59,7 @@ impl<'k> Walk<'k> {
         } else {
             unspecified(packet.family())
         };
-        let quoted = Quoted { tuple: packet.tuple() };
+        let quoted = Quoted::of(packet);
         let payload = Payload::Icmp(Icmp::Error { error, quoted });
         let mark = self.reflected(packet);
         let answer = Packet::new(source, packet.source, payload).with_mark(mark);

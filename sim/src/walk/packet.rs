@@ -190,6 +190,13 @@ pub struct Quoted {
     pub tuple: FlowTuple,
 }
 
+impl Quoted {
+    /// The quotation of a packet.
+    pub fn of(packet: &Packet) -> Self {
+        Self { tuple: packet.tuple() }
+    }
+}
+
 impl IcmpError {
     /// Type and code in a family.
     pub fn numbers(self, family: Family) -> (u8, u8) {

@@ -1,6 +1,10 @@
 //! Packets through simulated hosts.
 
-mod bench_host;
+mod connections;
 mod contract;
-mod dnat;
+mod host;
 mod rig;
+mod router;
+mod routing;
+mod tables;
+mod translation;

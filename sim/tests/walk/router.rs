@@ -9,7 +9,7 @@ use smartnat_core::objects::{
 use smartnat_core::ops::{Domain, NetworkOp, Transaction};
 use smartnat_core::xtables_text::parse_rule;
 use smartnat_sim::kernel::XtFlavour;
-use smartnat_sim::walk::{Outcome, Packet, Trace};
+use smartnat_sim::walk::{DropCause, Outcome, Packet, TcpFlags, Trace};
 use smartnat_sim::{SimHost, SimKernel};
 
 /// The client's side: 192.0.2.0/24, `2001:db8:2::/64`, the router is `.1`.
@@ -121,5 +121,46 @@ pub(crate) fn answered(trace: &Trace) -> (&str, Packet) {
     match trace.answers.as_slice() {
         [answer] => left(answer),
         _ => panic!("not one answer:\n{trace}"),
+    }
+}
+
+/// What the router answered or forwarded, as source and destination with their ports.
+pub(crate) fn ends(packet: &Packet) -> (std::net::SocketAddr, std::net::SocketAddr) {
+    let (source, destination) = packet.ports().unwrap_or_default();
+    let end = std::net::SocketAddr::new;
+    (end(packet.source, source), end(packet.destination, destination))
+}
+
+/// Address and port as iptables and tests write them.
+pub(crate) fn at(address: &str, port: u16) -> std::net::SocketAddr {
+    std::net::SocketAddr::new(ip(address), port)
+}
+
+/// A datagram.
+pub(crate) fn udp(from: (&str, u16), to: (&str, u16)) -> Packet {
+    Packet::opening(smartnat_core::model::Protocol::Udp, (ip(from.0), from.1), (ip(to.0), to.1))
+}
+
+/// A segment.
+pub(crate) fn tcp(from: (&str, u16), to: (&str, u16), flags: TcpFlags) -> Packet {
+    Packet::tcp((ip(from.0), from.1), (ip(to.0), to.1), flags)
+}
+
+/// The packet that answers one.
+pub(crate) fn back(packet: &Packet, flags: TcpFlags) -> Packet {
+    let (source, destination) = packet.ports().expect("ports");
+    let (from, to) = ((packet.destination, destination), (packet.source, source));
+    match packet.tcp_flags() {
+        Some(_) => Packet::tcp(from, to, flags),
+        None => Packet::opening(smartnat_core::model::Protocol::Udp, from, to),
+    }
+}
+
+/// Why it was dropped.
+#[track_caller]
+pub(crate) fn dropped(trace: &Trace) -> &DropCause {
+    match &trace.outcome {
+        Outcome::Dropped { cause, .. } => cause,
+        _ => panic!("it was not dropped:\n{trace}"),
     }
 }
