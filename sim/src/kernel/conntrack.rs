@@ -104,7 +104,9 @@ impl Conntrack {
     pub(super) fn expire(&mut self, now: Timestamp) {
         let over: Vec<u32> =
             self.entries.values().filter(|e| !e.lives(now)).map(|e| e.flow.key.id).collect();
-        over.into_iter().for_each(|id| self.remove(id));
+        for id in over {
+            self.remove(id);
+        }
     }
 
     fn remove(&mut self, id: u32) {

@@ -48,11 +48,15 @@ fn primary(addresses: &[InterfaceAddress]) -> Vec<IpNet> {
     found
 }
 
+/// Whether it is the destination itself, has its scope, is of the interface, has its label; the
+/// length of the common prefix.
+type Rank = (bool, bool, bool, bool, u8);
+
 /// `ipv6_dev_get_saddr`, RFC 6724: own address, scope, interface, label, longest common prefix;
 /// among equals the youngest, which heads the list of its link.
 fn select_v6(links: &Links, interface: &str, destination: Ipv6Addr) -> Option<IpAddr> {
     let scope = scope(destination);
-    let mut best: Option<((bool, bool, bool, bool, u8), Ipv6Addr)> = None;
+    let mut best: Option<(Rank, Ipv6Addr)> = None;
     for (name, link) in links.iter().filter(|(name, link)| link.up && *name != "lo") {
         for held in link.addresses.iter().rev() {
             let IpAddr::V6(address) = held.address.addr() else { continue };

@@ -200,19 +200,23 @@ impl Quoted {
 impl IcmpError {
     /// Type and code in a family.
     pub fn numbers(self, family: Family) -> (u8, u8) {
-        match (family, self) {
-            (Family::V4, Self::NetUnreachable) => (3, 0),
-            (Family::V4, Self::HostUnreachable) => (3, 1),
-            (Family::V4, Self::ProtocolUnreachable) => (3, 2),
-            (Family::V4, Self::PortUnreachable) => (3, 3),
-            (Family::V4, Self::TooBig) => (3, 4),
-            (Family::V4, Self::TimeExceeded) => (11, 0),
-            (Family::V6, Self::NetUnreachable) => (1, 0),
-            (Family::V6, Self::HostUnreachable) => (1, 3),
-            (Family::V6, Self::ProtocolUnreachable) => (4, 1),
-            (Family::V6, Self::PortUnreachable) => (1, 4),
-            (Family::V6, Self::TooBig) => (2, 0),
-            (Family::V6, Self::TimeExceeded) => (3, 0),
+        match family {
+            Family::V4 => match self {
+                Self::NetUnreachable => (3, 0),
+                Self::HostUnreachable => (3, 1),
+                Self::ProtocolUnreachable => (3, 2),
+                Self::PortUnreachable => (3, 3),
+                Self::TooBig => (3, 4),
+                Self::TimeExceeded => (11, 0),
+            },
+            Family::V6 => match self {
+                Self::NetUnreachable => (1, 0),
+                Self::HostUnreachable => (1, 3),
+                Self::ProtocolUnreachable => (4, 1),
+                Self::PortUnreachable => (1, 4),
+                Self::TooBig => (2, 0),
+                Self::TimeExceeded => (3, 0),
+            },
         }
     }
 }

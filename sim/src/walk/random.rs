@@ -14,7 +14,7 @@ impl Random {
     }
 
     /// 64 random bits (`SplitMix64`).
-    pub fn next(&mut self) -> u64 {
+    pub fn next_64(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -24,11 +24,11 @@ impl Random {
 
     /// 31 random bits.
     pub fn next_31(&mut self) -> u32 {
-        u32::try_from(self.next() >> 33).expect("31 bits")
+        u32::try_from(self.next_64() >> 33).expect("31 bits")
     }
 
     /// 16 random bits.
     pub fn next_16(&mut self) -> u16 {
-        u16::try_from(self.next() >> 48).expect("16 bits")
+        u16::try_from(self.next_64() >> 48).expect("16 bits")
     }
 }

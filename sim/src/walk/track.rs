@@ -64,9 +64,8 @@ pub(super) enum Progressed {
     Reopens,
 }
 
-/// `secs` from now.
-fn deadline(now: Timestamp, seconds: u64) -> Option<Timestamp> {
-    Some(now.plus_millis(seconds * 1000))
+fn deadline(now: Timestamp, seconds: u64) -> Timestamp {
+    now.plus_millis(seconds * 1000)
 }
 
 impl Walk<'_> {
@@ -148,7 +147,7 @@ impl Walk<'_> {
                 Progressed::Unchanged => {}
                 // A fixed timeout of an entry that was made by hand is none.
                 Progressed::Alive { .. } if entry.expires.is_none() => {}
-                Progressed::Alive { seconds } => entry.expires = deadline(self.now, seconds),
+                Progressed::Alive { seconds } => entry.expires = Some(deadline(self.now, seconds)),
             }
             return self.belongs(entry, SlotStatus::Known, direction);
         }
@@ -173,7 +172,7 @@ impl Walk<'_> {
         let Some(state) = first_state(packet, self.now) else { return Tracking::Invalid };
         let mut entry = Entry::first(packet.tuple(), state);
         match progress(&mut entry, Direction::Original, packet, self.now, true) {
-            Progressed::Alive { seconds } => entry.expires = deadline(self.now, seconds),
+            Progressed::Alive { seconds } => entry.expires = Some(deadline(self.now, seconds)),
             Progressed::Unchanged => {}
             Progressed::Last | Progressed::Invalid | Progressed::Reopens => {
                 return Tracking::Invalid;
@@ -284,6 +283,6 @@ pub(super) fn query_id(layer4: Layer4) -> Option<u16> {
 /// A reset that the host itself sends ends the connection soon (`nf_ct_set_closing`).
 pub(super) fn closing(entry: &mut Entry, now: Timestamp) {
     if let Some(seconds) = tcp::set_closing(entry) {
-        entry.expires = deadline(now, seconds);
+        entry.expires = Some(deadline(now, seconds));
     }
 }

@@ -124,7 +124,7 @@ fn answers_take_the_mark_of_what_they_answer_where_that_is_switched_on() {
         ] {
             for on in [false, true] {
                 let (mut host, far) = with_marked_way(&side);
-                set(&mut host.kernel, key.clone(), if on { "1" } else { "0" });
+                set(&mut host.kernel, &key, if on { "1" } else { "0" });
                 let packet = match port {
                     Some(port) => tcp((far, 1000), (side.external, port), TcpFlags::SYN),
                     None => Packet::ping(ip(far), ip(side.external), 1),

@@ -58,17 +58,19 @@ pub(crate) fn router() -> SimHost {
         [(LEFT, ["192.0.2.1/24", "2001:db8:2::1/64"]), (RIGHT, ["10.0.0.1/24", "fd00::1/64"])]
     {
         kernel.add_link(name);
-        addresses.iter().for_each(|address| kernel.add_address(name, address));
+        for address in addresses {
+            kernel.add_address(name, address);
+        }
     }
     for family in Family::ALL {
-        set(&mut kernel, SysctlKey::Forwarding(family), "1");
+        set(&mut kernel, &SysctlKey::Forwarding(family), "1");
     }
     SimHost::new(kernel, 1)
 }
 
 /// Sets a sysctl.
-pub(crate) fn set(kernel: &mut SimKernel, key: SysctlKey, value: &str) {
-    kernel.write_sysctl(&key, value).expect("a sysctl");
+pub(crate) fn set(kernel: &mut SimKernel, key: &SysctlKey, value: &str) {
+    kernel.write_sysctl(key, value).expect("a sysctl");
 }
 
 /// An address.

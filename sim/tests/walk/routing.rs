@@ -123,7 +123,7 @@ fn a_routing_rule_that_is_not_understood_is_refused_once_a_packet_reaches_it() {
 fn without_forwarding_nothing_goes_through() {
     for side in SIDES {
         let mut host = router();
-        set(&mut host.kernel, SysctlKey::Forwarding(side.family), "0");
+        set(&mut host.kernel, &SysctlKey::Forwarding(side.family), "0");
         let packet = udp((side.client, 1000), (side.server, 53));
         let trace = host.receive(LEFT, packet).expect("all is understood");
         assert_eq!(dropped(&trace), &DropCause::NotForwarding);
@@ -144,7 +144,7 @@ fn no_route_is_told_to_the_sender() {
     for side in SIDES {
         for (forwarding, told) in [("1", true), ("0", side.family == Family::V6)] {
             let mut host = router();
-            set(&mut host.kernel, SysctlKey::Forwarding(side.family), forwarding);
+            set(&mut host.kernel, &SysctlKey::Forwarding(side.family), forwarding);
             let packet = udp((side.client, 1000), (far(&side).0, 53));
             let trace = host.receive(LEFT, packet).expect("all is understood");
             assert_eq!(dropped(&trace), &DropCause::NoRoute);
@@ -204,7 +204,7 @@ fn passes(settings: &[(SysctlKey, &str)], mark_rule: bool) -> bool {
         host.kernel.add_host_route("203.0.113.0/24", Some(side.server), RIGHT);
     }
     for (key, value) in settings {
-        set(&mut host.kernel, key.clone(), value);
+        set(&mut host.kernel, key, value);
     }
     let packet = udp(("203.0.113.5", 1000), (side.server, 53));
     let trace = host.receive(LEFT, packet).expect("all is understood");

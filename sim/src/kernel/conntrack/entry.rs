@@ -104,6 +104,7 @@ pub enum Progress {
 }
 
 /// A connection.
+#[allow(clippy::struct_excessive_bools, reason = "independent bits of the kernel's status word")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Entry {
     /// Tuples and mark; its id is 0 until it is confirmed.
