@@ -29,8 +29,6 @@ fn idle_foreign_objects(station: &Station) {
 }
 
 fn restores_the_host(station: &Station, end: impl Fn(Run)) {
-    // Whoever masquerades forwards; where it was off before us, it would stay on.
-    station.sh("sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1");
     idle_foreign_objects(station);
     let before = station.host_text();
     echo(station);

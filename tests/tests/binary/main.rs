@@ -21,4 +21,4 @@ mod b07_scale;
 mod b08_bad_input;
 mod b09_commands;
 mod b10_signals;
-mod b11_foreign;
+mod b12_foreign;

@@ -25,6 +25,7 @@ mod t12_hairpin;
 mod t13_egress;
 mod t14_ours_only;
 mod t15_restart;
+mod t16_forwarding;
 mod t17_repair;
 mod t18_change;
 mod topologies;
