@@ -282,3 +282,52 @@ both_flavours!(instances_of_two_namespaces_share_a_state_directory, |flavour| {
     first.terminate();
     assert!(one.host_text().contains("SMARTNAT"));
 });
+
+#[test]
+fn of_several_that_start_at_once_one_runs() {
+    let Some(station) = station() else { return };
+    echo(&station);
+    let mut runs: Vec<_> = (0..4).map(|_| station.start(station.serving("run"))).collect();
+    let running = |runs: &mut Vec<crate::station::Run>| {
+        let alive = |run: &mut crate::station::Run| {
+            run.process().try_wait().expect("a child of ours").is_none()
+        };
+        runs.iter_mut().map(alive).filter(|alive| *alive).count()
+    };
+    let one = smartnat::lab::wait_until(crate::station::PATIENCE, || {
+        (running(&mut runs) == 1).then_some(())
+    });
+    assert!(one.is_some(), "{} run", running(&mut runs));
+    runs.retain_mut(|run| run.process().try_wait().expect("a child of ours").is_none());
+    runs[0].wait_ready();
+    station.finish(station.command(&["status"])).expect(0);
+}
+
+#[test]
+fn a_held_xtables_lock_is_waited_for_and_then_told() {
+    let Some(station) = station() else { return };
+    echo(&station);
+    // The legacy programs share a lock with everybody on the machine; here it is one of our own.
+    let path = station.path("xtables.lock");
+    let lock = fs::File::create(&path).expect("a file");
+    lock.lock().expect("nobody has it");
+    let mut command = station.serving("run");
+    command.args(["--iptables-flavour", "legacy", "--lock-wait-seconds", "1"]);
+    command.env("XTABLES_LOCKFILE", &path);
+    let mut run = station.start(command);
+    run.wait_line(&["WARN", "xtables.lock", "failed for now"]);
+    drop(lock);
+    run.wait_ready();
+    let status = run.wait_status(|status| status.in_sync);
+    assert_eq!(status.degraded, Vec::<String>::new());
+}
+
+#[test]
+fn a_state_directory_that_cannot_be_used_is_named() {
+    let Some(station) = station() else { return };
+    let mut command = Command::new(smartnat_tests::program());
+    command.args(["run", "--uplink", "ext1", "--state-dir", "/proc/no/such", "--manifests"]);
+    command.arg(station.manifests());
+    let said = station.finish(command).expect(1);
+    assert!(said.err.contains("/proc/no/such"), "{said}");
+}

@@ -194,3 +194,56 @@ fn a_dry_run_follows_the_manifests_and_touches_nothing() {
     assert_eq!(station.host_text(), before);
     run.terminate();
 }
+
+#[test]
+fn a_reader_that_goes_away_is_no_failure_of_the_program() {
+    let Some(station) = station() else { return };
+    let program = smartnat_tests::program().display().to_string();
+    for words in ["crd", "--help", "completions bash", "host"] {
+        let mut shell = Command::new("bash");
+        shell.args(["-c", &format!("set -o pipefail; {program} {words} | head -c 1 >/dev/null")]);
+        let said = station.finish(shell);
+        assert!(!said.err.contains("panicked"), "{words}: {said}");
+        assert_eq!(said.err, "", "{words}");
+    }
+}
+
+#[test]
+fn log_lines_are_json_where_that_is_wanted() {
+    let Some(station) = station() else { return };
+    echo(&station);
+    let mut command = station.serving("run");
+    command.args(["--log-format", "json", "--log-level", "debug"]);
+    let mut run = station.start(command);
+    run.wait_ready();
+    let log = run.terminate();
+    assert!(log.lines().count() > 5, "{log}");
+    for line in log.lines() {
+        let value: serde_json::Value = serde_json::from_str(line).expect(line);
+        assert!(value["level"].is_string() && value["timestamp"].is_string(), "{line}");
+    }
+}
+
+#[test]
+fn the_configuration_file_alone_is_enough() {
+    let Some(station) = station() else { return };
+    echo(&station);
+    let file = station.path("config.yaml");
+    let text = format!(
+        "instance: gw-7\nuplinkPattern: ext[0-9]\nmanifests: {}\nstateDir: {}\n\
+         gateways: {{ext1: {{ipv4: 198.51.100.77}}}}\niptablesFlavour: nft\n",
+        station.manifests().display(),
+        station.state().display()
+    );
+    fs::write(&file, text).expect("written");
+    let mut command = Command::new(smartnat_tests::program());
+    command.args(["run", "--config"]).arg(&file);
+    let mut run = station.start(command);
+    run.wait_ready();
+    let status = run.status().expect("a status");
+    assert_eq!(status.instance, "gw-7");
+    let gateways: Vec<String> =
+        status.uplinks["ext1"].gateways.iter().map(ToString::to_string).collect();
+    assert!(gateways.contains(&"198.51.100.77".to_owned()), "{gateways:?}");
+    run.terminate();
+}

@@ -21,4 +21,5 @@ mod b07_scale;
 mod b08_bad_input;
 mod b09_commands;
 mod b10_signals;
+mod b11_host_changes;
 mod b12_foreign;

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use smartnat_core::gateway::{EventKind, Gateway, Input};
 use smartnat_core::model::{Backend, GatewayConfig};
-use smartnat_linux::{OpenError, is_privileged, predecessor};
+use smartnat_linux::{LinuxKernel, OpenError, is_privileged, predecessor};
 
 use crate::cli::{CleanupArgs, OutputFormat};
 use crate::driver::{now, settle};
@@ -14,12 +14,12 @@ use crate::{backend, output};
 
 /// What a clean-up did.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-struct Report {
+pub(super) struct Report {
     /// Nothing of ours is left.
-    complete: bool,
+    pub(super) complete: bool,
     /// How many operations that took, or objects of the Go version that are gone.
     operations: usize,
-    messages: Vec<String>,
+    pub(super) messages: Vec<String>,
 }
 
 /// Removes everything of ours (T16), or with `--legacy` what the Go version left (T14).
@@ -49,10 +49,22 @@ fn remove_ours(settings: &Settings) -> Result<Report, CommandError> {
     let failed = |error: &dyn std::fmt::Display| CommandError::Failed(error.to_string());
     let files = StateFiles::open(&settings.state_dir).map_err(|error| failed(&error))?;
     let mut kernel = backend::open(backend::options(settings))?;
-    let mut gateway = Gateway::new(config_of_last_run(settings, &files));
+    let mut report = remove_from(&mut kernel, config_of_last_run(settings, &files));
+    if report.complete
+        && let Err(error) = files.remove()
+    {
+        report.complete = false;
+        report.messages.push(format!("state files: {error}"));
+    }
+    Ok(report)
+}
+
+/// Removes what carries the numbers of `config` from a kernel.
+pub(super) fn remove_from(kernel: &mut LinuxKernel, config: GatewayConfig) -> Report {
+    let mut gateway = Gateway::new(config);
     gateway.handle_input(now(), Input::ForwardingNeeded(kernel.forwarding_users()));
     gateway.handle_input(now(), Input::CleanUp);
-    let settled = settle(&mut gateway, &mut kernel, now());
+    let settled = settle(&mut gateway, kernel, now());
     let mut report = Report {
         complete: settled.events.iter().any(|event| event.kind == EventKind::CleanedUp),
         operations: settled.transactions.iter().map(|t| t.ops.len()).sum(),
@@ -60,18 +72,13 @@ fn remove_ours(settings: &Settings) -> Result<Report, CommandError> {
     };
     let told = settled.events.into_iter().filter(|event| event.kind != EventKind::CleanedUp);
     report.messages.extend(told.map(|event| event.message));
-    if report.complete {
-        for result in [
-            kernel.forget_baseline().map_err(|error| error.to_string()),
-            files.remove().map_err(|error| format!("state files: {error}")),
-        ] {
-            if let Err(message) = result {
-                report.complete = false;
-                report.messages.push(message);
-            }
-        }
+    if report.complete
+        && let Err(error) = kernel.forget_baseline()
+    {
+        report.complete = false;
+        report.messages.push(error.to_string());
     }
-    Ok(report)
+    report
 }
 
 /// Numbers that the last run was told and this call was not: its objects carry them.

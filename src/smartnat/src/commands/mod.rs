@@ -1,6 +1,7 @@
 //! The commands, one a module.
 
 mod cleanup;
+mod handover;
 mod host;
 mod plan;
 mod run;

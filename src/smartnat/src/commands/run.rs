@@ -8,6 +8,7 @@ use smartnat_linux::survey::{Uplinks, survey};
 use smartnat_linux::{InstanceLock, OpenError, XtablesSettings, is_privileged};
 use tokio::sync::{Notify, mpsc, oneshot};
 
+use super::handover::hand_over;
 use crate::cli::RunArgs;
 use crate::driver::host::Host;
 use crate::driver::sources::{Manifests, Signals};
@@ -53,6 +54,7 @@ fn preflight(settings: &Settings) -> Result<InstanceLock, CommandError> {
     }
     let lock = backend::lock(settings)?;
     backend::refuse_predecessor(settings)?;
+    hand_over(settings)?;
     Ok(lock)
 }
 
