@@ -9,7 +9,7 @@ use super::address;
 use super::packet::{Icmp, Packet, Payload, Quoted};
 use super::path::{Flight, Halt, Walk};
 use super::trace::{DropCause, Relation, Step};
-use super::track::{Tracking, query_id};
+use super::track::{SlotStatus, Tracking, query_id};
 use crate::kernel::{Direction, Entry, inverse};
 
 /// `NF_NAT_MAX_ATTEMPTS`, `NF_NAT_HARDER_THRESH`.
@@ -203,8 +203,12 @@ impl<'k> Walk<'k> {
         self.settle(slot, end, Range { address, ports: PortMapping::Keep });
     }
 
-    /// `nf_nat_setup_info`.
+    /// `nf_nat_setup_info`: "Can't setup nat info for confirmed ct." A connection from before the
+    /// first rule of table nat stays as it is.
     fn settle(&mut self, slot: usize, end: End, range: Range) {
+        if self.slots[slot].status != SlotStatus::New {
+            return;
+        }
         let entry = self.slots[slot].entry;
         let current = inverse(&entry.flow.reply);
         let new = self.unique_tuple(&entry, current, end, range);

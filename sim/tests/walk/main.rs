@@ -3,6 +3,7 @@
 mod connections;
 mod contract;
 mod host;
+mod network;
 mod rig;
 mod router;
 mod routing;

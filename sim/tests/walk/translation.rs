@@ -169,3 +169,21 @@ fn a_masqueraded_connection_ends_when_it_leaves_by_another_interface() {
     assert!(host.kernel.conntrack().is_empty());
     assert_eq!(ends(&receive(&mut host, LEFT, packet)).0, at("172.16.0.1", 1000));
 }
+
+#[test]
+fn a_connection_from_before_the_first_rule_of_table_nat_stays_untranslated() {
+    for side in SIDES {
+        let mut host = router();
+        rules(&mut host, side.family, &["mangle PREROUTING -m conntrack --ctstate NEW -j RETURN"]);
+        let packet = udp((side.client, 1000), (side.server, 53));
+        receive(&mut host, LEFT, packet);
+        rules(&mut host, side.family, &[MASQUERADE]);
+        for _ in 0..2 {
+            assert_eq!(ends(&receive(&mut host, LEFT, packet)).0, at(side.client, 1000));
+        }
+        receive(&mut host, RIGHT, back(&packet, TcpFlags::ACK));
+        assert_eq!(host.kernel.conntrack().len(), 1);
+        let later = udp((side.client, 1001), (side.server, 53));
+        assert_eq!(ends(&receive(&mut host, LEFT, later)).0, at(side.inside, 1001));
+    }
+}
