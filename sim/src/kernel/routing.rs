@@ -96,7 +96,7 @@ impl Routing {
     }
 
     pub(super) fn observe_rules(&self, scope: &ObservationScope) -> BTreeSet<RoutingRule> {
-        let priorities = scope.rule_priority..scope.rule_priority.saturating_add(4);
+        let priorities = scope.rule_priorities();
         self.rules
             .iter()
             .filter(|r| r.protocol == ROUTE_PROTOCOL && priorities.contains(&r.priority))
@@ -346,10 +346,14 @@ fn as_read_back(rule: &RoutingRule) -> RoutingRule {
 fn names_all_of(wanted: &RoutingRule, held: &RoutingRule) -> bool {
     let (value, mask) = wanted.mark.unwrap_or_default();
     let (held_value, held_mask) = held.mark.unwrap_or_default();
-    let RuleAction::Lookup { table, suppress_prefix } = wanted.action;
-    let RuleAction::Lookup { table: held_table, suppress_prefix: held_suppress } = held.action;
-    table == held_table
-        && (suppress_prefix.is_none() || suppress_prefix == held_suppress)
+    let same_action = match (wanted.action, held.action) {
+        (
+            RuleAction::Lookup { table, suppress_prefix },
+            RuleAction::Lookup { table: held_table, suppress_prefix: held_suppress },
+        ) => table == held_table && (suppress_prefix.is_none() || suppress_prefix == held_suppress),
+        (wanted, held) => wanted == held,
+    };
+    same_action
         && (wanted.in_interface.is_none() || wanted.in_interface == held.in_interface)
         && (value == 0 || value == held_value)
         && (mask == 0 || mask == held_mask)

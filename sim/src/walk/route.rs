@@ -74,7 +74,12 @@ impl<'k> Fib<'k> {
     /// The route that the first rule with an answer gives (`fib_rules_lookup`).
     pub(super) fn lookup(&self, query: &Query<'_>) -> Result<Option<Found<'k>>, Refusal> {
         for held in self.routing.rules(Family::of(&query.to)) {
-            let Some((table, suppress_prefix)) = selected_table(held, query)? else { continue };
+            let (table, suppress_prefix) = match selected_action(held, query)? {
+                None => continue,
+                // FR_ACT_UNREACHABLE ends the search with an error (fib4_rule_action).
+                Some(RuleAction::Unreachable) => return Ok(None),
+                Some(RuleAction::Lookup { table, suppress_prefix }) => (table, suppress_prefix),
+            };
             if table == TABLE_LOCAL {
                 if self.links.is_local(query.to) {
                     return Ok(Some(Found::Local));
@@ -124,11 +129,8 @@ impl<'k> Fib<'k> {
     }
 }
 
-/// The table that a rule leads to and what it suppresses, if the rule holds.
-fn selected_table(
-    held: &HeldRule,
-    query: &Query<'_>,
-) -> Result<Option<(u32, Option<u8>)>, Refusal> {
+/// What a rule does, if it holds.
+fn selected_action(held: &HeldRule, query: &Query<'_>) -> Result<Option<RuleAction>, Refusal> {
     let rule = match &held.body {
         RuleBody::Known(rule) => rule,
         RuleBody::Opaque(text) => {
@@ -138,6 +140,5 @@ fn selected_table(
     let holds = rule.in_interface.as_deref().is_none_or(|name| name == query.input)
         && rule.mark.is_none_or(|(value, mask)| query.mark & mask == value & mask)
         && rule.destination.is_none_or(|net| net.contains(&query.to));
-    let RuleAction::Lookup { table, suppress_prefix } = rule.action;
-    Ok(holds.then_some((table, suppress_prefix)))
+    Ok(holds.then_some(rule.action))
 }

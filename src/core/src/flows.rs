@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use crate::dataplane::{Dataplane, MappingPlane, PortPlane};
+use crate::dataplane::{Dataplane, EgressPlane, MappingPlane, PortPlane};
 use crate::marks::MarkLayout;
 use crate::model::{Family, Protocol, ServiceEndpoint};
 use crate::names;
@@ -140,8 +140,19 @@ fn keeps_endpoints(after: &PortPlane, before: &PortPlane) -> bool {
 
 /// The transactions that end connections: first their packets are held back, so that none
 /// escapes untranslated, then their entries go (T10).
-pub fn end_flows(flows: &[Flow], marks: MarkLayout) -> Vec<Transaction> {
-    let held_back: Vec<NetworkOp> = flows.iter().filter_map(|f| quarantine(f, marks)).collect();
+///
+/// `egress` is what pods leave with from now on: such a pod's packets are translated anew.
+pub fn end_flows(
+    flows: &[Flow],
+    marks: MarkLayout,
+    egress: &BTreeMap<IpAddr, EgressPlane>,
+) -> Vec<Transaction> {
+    let leaves = |flow: &Flow| {
+        let pod = flow.key.original.source;
+        marks.is_egress(flow.mark) && egress.values().any(|plane| plane.pods.contains(&pod))
+    };
+    let escaping = flows.iter().filter(|flow| !leaves(flow));
+    let held_back: Vec<NetworkOp> = escaping.filter_map(|f| quarantine(f, marks)).collect();
     let deleted: Vec<NetworkOp> = flows.iter().map(|f| NetworkOp::DeleteFlow(f.key)).collect();
     [(Domain::Sets, held_back), (Domain::Flows, deleted)]
         .into_iter()

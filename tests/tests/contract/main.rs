@@ -29,4 +29,5 @@ mod t16_forwarding;
 mod t17_repair;
 mod t18_change;
 mod topologies;
+mod uplink_down;
 mod witnesses;

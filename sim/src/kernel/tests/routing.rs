@@ -289,11 +289,11 @@ fn only_ours_within_the_scope_is_observed() {
         assert_eq!(put(&mut kernel, &route(table)), None);
     }
     kernel.foreign_route(route(7002), 4);
-    for priority in [19_999, 20_000, 20_003, 20_004] {
+    for priority in [19_999, 20_000, 20_004, 20_005] {
         run(&mut kernel, NetworkOp::AddRule(rule(priority))).expect("valid");
     }
     kernel.foreign_rule(rule(20_001), 4);
     let state = observe(&mut kernel);
     assert_eq!(state.routes, BTreeSet::from([route(7001), route(7008)]));
-    assert_eq!(state.rules, BTreeSet::from([rule(20_000), rule(20_003)]));
+    assert_eq!(state.rules, BTreeSet::from([rule(20_000), rule(20_004)]));
 }

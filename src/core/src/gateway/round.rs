@@ -260,7 +260,8 @@ impl Gateway {
         }
         let text = format!("{} connections ended that nothing permits any more", ended.len());
         self.event(EventKind::ConnectionsEnded, text);
-        let mut transactions = end_flows(ended, self.marks());
+        let egress = self.target.as_ref().map(|t| t.dataplane.egress.clone()).unwrap_or_default();
+        let mut transactions = end_flows(ended, self.marks(), &egress);
         if self.goal != Goal::Serve {
             transactions.retain(|t| t.domain == Domain::Flows);
         }

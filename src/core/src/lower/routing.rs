@@ -13,9 +13,10 @@ use crate::objects::{Route, RoutingRule, RuleAction};
 /// Table main.
 const MAIN: u32 = 254;
 
-/// Rules in four consecutive priorities. What arrives on an uplink is routed by main,
+/// Rules in five consecutive priorities. What arrives on an uplink is routed by main,
 /// else a marked packet would go back out. Egress goes where main has more than a
-/// default route, unless only an uplink leads there. The rest goes by the mark.
+/// default route, unless only an uplink leads there. The rest goes by the mark, and nowhere
+/// else while that uplink is down.
 pub(super) fn rules(dataplane: &Dataplane) -> BTreeSet<RoutingRule> {
     let marks = dataplane.marks;
     let mut rules = BTreeSet::new();
@@ -37,6 +38,11 @@ pub(super) fn rules(dataplane: &Dataplane) -> BTreeSet<RoutingRule> {
                 mark: Some((number, marks.uplink)),
                 action: by_table,
                 ..rule(3)
+            });
+            rules.insert(RoutingRule {
+                mark: Some((number, marks.uplink)),
+                action: RuleAction::Unreachable,
+                ..rule(4)
             });
             if has_egress(dataplane, name, family) {
                 let beyond = dataplane.uplinks.values().flat_map(|u| &u.exclusive);

@@ -73,7 +73,7 @@ pub struct GatewayConfig {
     pub mark_mask: u32,
     /// Routing table of uplink number n is `table_base + n`.
     pub table_base: u32,
-    /// First of our four consecutive `ip rule` priorities.
+    /// First of our five consecutive `ip rule` priorities.
     pub rule_priority: u32,
     /// Which kind of kernel objects carries the dataplane.
     pub backend: Backend,

@@ -17,6 +17,8 @@ pub enum RuleAction {
         /// `suppress_prefixlength`: results with a prefix no longer than this do not count.
         suppress_prefix: Option<u8>,
     },
+    /// `unreachable`: the packet goes nowhere, and its sender is told.
+    Unreachable,
 }
 
 /// An `ip rule` of ours. The kernel refuses a second equal one at the same priority.

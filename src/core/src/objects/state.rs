@@ -1,6 +1,7 @@
 //! Everything of ours that a kernel holds.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
@@ -40,10 +41,17 @@ pub struct ObservationScope {
     pub table_base: u32,
     /// How many tables are ours.
     pub table_count: u32,
-    /// Our rule priorities are `rule_priority .. rule_priority + 4`.
+    /// Our rule priorities are `rule_priority .. rule_priority + 5`.
     pub rule_priority: u32,
     /// Sysctls to read.
     pub sysctls: BTreeSet<SysctlKey>,
+}
+
+impl ObservationScope {
+    /// The rule priorities that are ours: five steps, see the lowering of routing.
+    pub fn rule_priorities(&self) -> Range<u32> {
+        self.rule_priority..self.rule_priority.saturating_add(5)
+    }
 }
 
 /// Maps with structured keys, as lists of pairs so that JSON can hold them.

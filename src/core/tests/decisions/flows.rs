@@ -1,6 +1,8 @@
 //! Which connections are permitted, when to look for those that no longer are, and how they end.
 
-use smartnat_core::dataplane::Dataplane;
+use std::collections::BTreeMap;
+
+use smartnat_core::dataplane::{Dataplane, EgressPlane};
 use smartnat_core::flows::{Permissions, end_flows, withdraws};
 use smartnat_core::marks::MarkLayout;
 use smartnat_core::model::{ClusterObject, Family, Protocol};
@@ -319,7 +321,7 @@ fn ended_connections_are_held_back_before_they_are_deleted() {
     ping.key.original.protocol = 1;
     ping.key.original.layer4 = Layer4::Icmp { kind: 8, code: 0, id: 3 };
     let all = [seen_as_gateway, seen_as_client, from_pod, ping];
-    let transactions = end_flows(&all, marks());
+    let transactions = end_flows(&all, marks(), &BTreeMap::new());
 
     let quarantined = |ip_: &str, protocol, port, other: &str| NetworkOp::AddElement {
         set: quarantine_set(Family::V4),
@@ -337,8 +339,13 @@ fn ended_connections_are_held_back_before_they_are_deleted() {
     assert_eq!(transactions[1].domain, Domain::Flows);
     assert_eq!(transactions[1].ops, all.map(|f| NetworkOp::DeleteFlow(f.key)));
 
-    assert_eq!(end_flows(&[], marks()), []);
+    // The pod leaves with another address from now on: its next packet is translated anew.
+    let plane = EgressPlane { uplink: "ext1".into(), pods: [ip("10.1.0.20")].into() };
+    let still = end_flows(&[from_pod], marks(), &BTreeMap::from([(ip(EXT1), plane)]));
+    assert_eq!(still.iter().map(|t| t.domain).collect::<Vec<_>>(), [Domain::Flows]);
+
+    assert_eq!(end_flows(&[], marks(), &BTreeMap::new()), []);
     let domains: Vec<Domain> =
-        end_flows(&[seen_as_gateway], marks()).iter().map(|t| t.domain).collect();
+        end_flows(&[seen_as_gateway], marks(), &BTreeMap::new()).iter().map(|t| t.domain).collect();
     assert_eq!(domains, [Domain::Flows], "no empty transaction");
 }

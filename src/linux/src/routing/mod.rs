@@ -23,9 +23,6 @@ pub(crate) use wire::{
     routes_of_table_filter, table_of,
 };
 
-/// How many rule priorities are ours, as the core's observation scope says.
-const OUR_PRIORITIES: u32 = 4;
-
 /// The routing side of the kernel, in the network namespace of the thread that opened it.
 ///
 /// All calls block; they may be made inside an asynchronous runtime.
@@ -52,7 +49,7 @@ impl Routing {
 
     /// Rules of ours: our protocol number and a priority in scope.
     pub fn rules(&mut self, scope: &ObservationScope) -> Result<BTreeSet<RoutingRule>, OpError> {
-        let priorities = our_priorities(scope);
+        let priorities = scope.rule_priorities();
         let mut found = BTreeSet::new();
         for family in available_families() {
             let rules = self.connection.rules(family).map_err(observing("rules", family))?;
@@ -155,10 +152,6 @@ fn encode_route(route: &Route, names: &BTreeMap<u32, String>) -> Result<RouteMes
 pub(crate) fn available_families() -> Vec<Family> {
     let has_v6 = std::path::Path::new("/proc/thread-self/net/if_inet6").exists();
     if has_v6 { Family::ALL.to_vec() } else { vec![Family::V4] }
-}
-
-fn our_priorities(scope: &ObservationScope) -> Range<u32> {
-    scope.rule_priority..scope.rule_priority.saturating_add(OUR_PRIORITIES)
 }
 
 fn our_tables(scope: &ObservationScope) -> Range<u32> {

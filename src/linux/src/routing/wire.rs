@@ -66,16 +66,20 @@ pub(crate) fn routes_of_table_filter(family: Family, table: u32) -> RouteMessage
 }
 
 pub(crate) fn encode_rule(rule: &RoutingRule) -> RuleMessage {
-    let RuleAction::Lookup { table, suppress_prefix } = rule.action;
     let mut message = RuleMessage::default();
     message.header.family = address_family(rule.family);
-    message.header.action = WireAction::ToTable;
     let attributes = &mut message.attributes;
     attributes.push(RuleAttribute::Priority(rule.priority));
     attributes.push(RuleAttribute::Protocol(RouteProtocol::from(ROUTE_PROTOCOL)));
-    attributes.push(RuleAttribute::Table(table));
-    if let Some(length) = suppress_prefix {
-        attributes.push(RuleAttribute::SuppressPrefixLen(u32::from(length)));
+    match rule.action {
+        RuleAction::Lookup { table, suppress_prefix } => {
+            message.header.action = WireAction::ToTable;
+            attributes.push(RuleAttribute::Table(table));
+            if let Some(length) = suppress_prefix {
+                attributes.push(RuleAttribute::SuppressPrefixLen(u32::from(length)));
+            }
+        }
+        RuleAction::Unreachable => message.header.action = WireAction::Unreachable,
     }
     if let Some(interface) = &rule.in_interface {
         attributes.push(RuleAttribute::Iifname(interface.clone()));
@@ -96,7 +100,7 @@ pub(crate) fn encode_rule(rule: &RoutingRule) -> RuleMessage {
 pub(crate) fn decode_rule(family: Family, message: &RuleMessage) -> Option<RoutingRule> {
     let header = &message.header;
     let plain = header.family == address_family(family)
-        && header.action == WireAction::ToTable
+        && matches!(header.action, WireAction::ToTable | WireAction::Unreachable)
         && header.src_len == 0
         && header.tos == 0
         && !header.flags.contains(RuleFlags::Invert);
@@ -144,7 +148,10 @@ pub(crate) fn decode_rule(family: Family, message: &RuleMessage) -> Option<Routi
         NO_SUPPRESSION => None,
         length => Some(u8::try_from(length).ok()?),
     };
-    let action = RuleAction::Lookup { table, suppress_prefix };
+    let action = match header.action {
+        WireAction::Unreachable => RuleAction::Unreachable,
+        _ => RuleAction::Lookup { table, suppress_prefix },
+    };
     Some(RoutingRule { family, priority, in_interface, mark, destination, action })
 }
 
@@ -275,7 +282,6 @@ fn ip_of(address: &RouteAddress) -> Option<IpAddr> {
 
 /// A rule as `ip rule` writes it.
 pub(crate) fn describe_rule(rule: &RoutingRule) -> String {
-    let RuleAction::Lookup { table, suppress_prefix } = rule.action;
     let mut text = format!("rule {}", rule.priority);
     // Writing to a string cannot fail.
     if let Some(destination) = rule.destination {
@@ -287,11 +293,12 @@ pub(crate) fn describe_rule(rule: &RoutingRule) -> String {
     if let Some((value, mask)) = rule.mark {
         let _ = write!(text, " fwmark {value:#x}/{mask:#x}");
     }
-    let _ = match table {
-        MAIN_TABLE => write!(text, " lookup main"),
-        number => write!(text, " lookup {number}"),
+    let _ = match rule.action {
+        RuleAction::Lookup { table: MAIN_TABLE, .. } => write!(text, " lookup main"),
+        RuleAction::Lookup { table, .. } => write!(text, " lookup {table}"),
+        RuleAction::Unreachable => write!(text, " unreachable"),
     };
-    if let Some(length) = suppress_prefix {
+    if let RuleAction::Lookup { suppress_prefix: Some(length), .. } = rule.action {
         let _ = write!(text, " suppress_prefixlength {length}");
     }
     let _ = write!(text, " ({})", rule.family);

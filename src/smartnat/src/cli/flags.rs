@@ -109,7 +109,7 @@ pub struct KernelFlags {
     /// Routing tables of uplinks are numbered after this [default: 7000]
     #[arg(long, value_name = "N")]
     table_base: Option<String>,
-    /// First of our four consecutive routing rule priorities [default: 20000]
+    /// First of our five consecutive routing rule priorities [default: 20000]
     #[arg(long, value_name = "N")]
     rule_priority: Option<String>,
 }

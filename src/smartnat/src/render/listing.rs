@@ -64,10 +64,12 @@ fn rule_text(rule: &RoutingRule) -> String {
     if let Some((value, mask)) = rule.mark {
         words.push(format!("fwmark {value:#x}/{mask:#x}"));
     }
-    let RuleAction::Lookup { table, suppress_prefix } = rule.action;
-    words.push(format!("lookup {table}"));
-    if let Some(length) = suppress_prefix {
-        words.push(format!("suppress_prefixlength {length}"));
+    match rule.action {
+        RuleAction::Lookup { table, suppress_prefix } => {
+            words.push(format!("lookup {table}"));
+            words.extend(suppress_prefix.map(|length| format!("suppress_prefixlength {length}")));
+        }
+        RuleAction::Unreachable => words.push("unreachable".into()),
     }
     words.join(" ")
 }
