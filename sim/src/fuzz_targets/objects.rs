@@ -79,7 +79,9 @@ pub(super) fn change(c: &mut Choices<'_>) -> Vec<ClusterObject> {
 pub(super) fn cluster(c: &mut Choices<'_>, most: usize) -> ClusterState {
     let mut state = ClusterState::default();
     for _ in 0..c.below(most + 1) {
-        change(c).into_iter().for_each(|object| state.update(object));
+        for object in change(c) {
+            state.update(object);
+        }
     }
     state
 }

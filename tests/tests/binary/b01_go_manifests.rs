@@ -203,3 +203,64 @@ both_flavours!(a_pattern_that_the_go_version_matched_in_part_is_named, |flavour|
     // Nothing is an uplink then, and the status says so.
     run.wait_status(|status| status.degraded.iter().any(|line| line.contains("th1")));
 });
+
+/// As `kubectl get -o yaml` prints it on a cluster of the Go version.
+const EXPORT: &str = r#"apiVersion: v1
+kind: List
+metadata: {resourceVersion: "", selfLink: ""}
+items:
+- apiVersion: smartnat.aureacentral.com/v1alpha1
+  kind: Mapping
+  metadata:
+    annotations: {kubectl.kubernetes.io/last-applied-configuration: "{}"}
+    creationTimestamp: "2019-01-30T10:11:12Z"
+    finalizers: [mapping.finalizers.aureacentral.com]
+    generation: 3
+    name: nginx
+    namespace: default
+    resourceVersion: "4711"
+    selfLink: /apis/smartnat.aureacentral.com/v1alpha1/namespaces/default/mappings/nginx
+    uid: 6b3e1a5e-2478-11e9-8d1f-080027c0ffee
+  spec:
+    addresses: [192.168.60.5]
+    allowedSources: [0.0.0.0/0]
+    mode: service
+    ports: [{port: 8080, protocol: tcp, servicePort: 80}]
+    serviceName: nginx
+  status:
+    configuredAddresses: {192.168.60.5: {podIPs: [10.244.1.11]}}
+    invalid: "no"
+    serviceVIP: 10.96.0.17
+- apiVersion: v1
+  kind: Service
+  metadata: {creationTimestamp: null, labels: {app: nginx}, name: nginx, namespace: default}
+  spec:
+    clusterIP: 10.96.0.17
+    ports: [{port: 80, protocol: TCP, targetPort: 80}]
+    selector: {app: nginx}
+    sessionAffinity: None
+    type: ClusterIP
+  status: {loadBalancer: {}}
+- apiVersion: v1
+  kind: Endpoints
+  metadata: {name: nginx, namespace: default}
+  subsets:
+  - addresses: [{ip: 10.244.1.11, nodeName: n1, targetRef: {kind: Pod, name: nginx-1}}]
+    ports: [{port: 80, protocol: TCP}]
+"#;
+
+both_flavours!(an_export_of_a_cluster_of_the_go_version_serves_a_page, |flavour| {
+    let station = Station::on(&topology(), flavour);
+    let _page = Page::start(&station.lab, "pod1", 80, "exported");
+    station.write("export.yaml", EXPORT);
+    let mut validate = station.bare(&["validate", "-f"]);
+    validate.arg(station.manifests());
+    let said = station.finish(validate).expect(0);
+    assert!(said.out.contains("1 accepted, 0 rejected; files: 0 errors, 0 warnings"), "{said}");
+    let mut command = station.command(&["run", "--uplink", "eth1", "--manifests"]);
+    command.arg(station.manifests());
+    let mut run = station.start(command);
+    run.wait_ready();
+    assert_eq!(fetch(&station, "8.8.8.8").expect(0).out, "exported");
+    assert!(!run.terminate().contains("WARN"));
+});

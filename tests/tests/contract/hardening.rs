@@ -15,7 +15,6 @@ use super::common::{ask, at, both_flavours, echo_on, echo_service, first_network
 const POD: [&str; 2] = ["10.244.1.11", "fd00:244:1::11"];
 const CLIENT: [&str; 2] = ["192.0.2.10", "2001:db8:2::10"];
 const FIRST: [&str; 2] = ["198.51.100.10", "2001:db8:51::10"];
-const SECOND: [&str; 2] = ["198.51.100.11", "2001:db8:51::11"];
 const OFFICE: [&str; 2] = [addresses::OFFICE_V4, addresses::OFFICE_V6];
 
 /// The Mapping `a` of `echo` on these addresses: 1000 over TCP and UDP.

@@ -41,10 +41,14 @@ fn assert_lives(conversations: &mut [Conversation], why: &str) {
 }
 
 fn assert_ended(conversations: &mut [Conversation], why: &str) {
-    for c in conversations {
-        let outcome = c.ask("again", BRIEF);
-        assert!(!outcome.is_answered(), "{why}: {outcome}");
-    }
+    std::thread::scope(|scope| {
+        for c in conversations {
+            scope.spawn(|| {
+                let outcome = c.ask("again", BRIEF);
+                assert!(!outcome.is_answered(), "{why}: {outcome}");
+            });
+        }
+    });
 }
 
 /// What a withdrawal does to the Mapping `a`; `b` is beside it on the same addresses and pod.

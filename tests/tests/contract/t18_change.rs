@@ -5,7 +5,7 @@ use std::time::Duration;
 use smartnat::lab::traffic::{Outcome, PATIENT, Stream, StreamKind};
 use smartnat::lab::{Lab, wait_until};
 use smartnat_core::model::{ClusterObject, Protocol};
-use smartnat_sim::scenario::{mapping, without_mapping};
+use smartnat_sim::scenario::{MappingBuilder, mapping, without_mapping};
 use smartnat_sim::topology::{StandardOptions, standard};
 use smartnat_tests::{Rig, RigOptions};
 
@@ -145,7 +145,7 @@ both_flavours!(
 both_flavours!(an_address_that_comes_is_served_and_one_that_goes_disturbs_nobody, |flavour| {
     let later = ["198.51.100.99", "2001:db8:51::99"];
     let all = SIDES.iter().map(|s| s.external).chain(later);
-    let m = all.fold(mapping("a").service("echo"), |m, a| m.address(a)).tcp(8080).udp(5353);
+    let m = all.fold(mapping("a").service("echo"), MappingBuilder::address).tcp(8080).udp(5353);
     let topology = standard(StandardOptions::default());
     let (mut rig, first) =
         Rig::start(&topology, RigOptions::new(flavour), [echo_on(&[1]), vec![m.build()]].concat());

@@ -200,9 +200,8 @@ fn translated(c: &mut Choices<'_>, dataplane: &Dataplane) -> Option<Flow> {
     let listed: Vec<_> =
         port.endpoints.get(&Family::of(&address))?.listed.keys().copied().collect();
     let endpoint = *listed.get(c.below(listed.len().max(1)))?;
-    let offset = u16::try_from(c.below(3))
-        .ok()
-        .filter(|o| port.ports.contains(port.ports.first().saturating_add(*o)))?;
+    let offset = u16::try_from(c.below(3)).ok()?;
+    let external = port.ports.first().checked_add(offset).filter(|p| port.ports.contains(*p))?;
     let source = if address.is_ipv4() { "192.0.2.5" } else { "2001:db8:c::5" }.parse().ok()?;
     let uplink = dataplane.uplinks.values().find(|u| u.addresses.contains(&address))?;
     let tuple = |from: (_, u16), to: (_, u16)| FlowTuple {
@@ -212,7 +211,7 @@ fn translated(c: &mut Choices<'_>, dataplane: &Dataplane) -> Option<Flow> {
         layer4: Layer4::Ports { source: from.1, destination: to.1 },
     };
     let target = endpoint.port.checked_add(offset)?;
-    let original = tuple((source, 40_000), (address, port.ports.first() + offset));
+    let original = tuple((source, 40_000), (address, external));
     Some(Flow {
         key: FlowKey { original, id: 0 },
         reply: tuple((endpoint.address, target), (source, 40_000)),
