@@ -14,6 +14,10 @@ use crate::objects::{InterfaceMatch, L4Match, XtRule};
 /// A rule from its arguments (without `-A CHAIN`), in [`canonical`] form. `None` for what no rule
 /// of ours can say. `is_chain` tells whether a target is a user-defined chain of the table.
 pub fn parse_rule(family: Family, text: &str, is_chain: impl Fn(&str) -> bool) -> Option<XtRule> {
+    // Nothing of ours has other characters, and rendering could not give them back.
+    if !text.bytes().all(|b| b == b' ' || b.is_ascii_graphic()) {
+        return None;
+    }
     let words = words::split(text)?;
     let mut words = Words { words: &words, family };
     let mut source = None;
