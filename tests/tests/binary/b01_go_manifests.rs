@@ -67,9 +67,11 @@ fn answer(mut stream: TcpStream, body: &str) -> std::io::Result<()> {
 fn topology() -> Topology {
     let nets = |texts: &[&str]| texts.iter().map(|t| t.parse().expect("a net")).collect::<Vec<_>>();
     let mut topology = Topology::default();
-    for host in ["gateway", "client", "pod1"] {
+    for host in ["gateway", "pod1"] {
         topology.add_host(Host::new(host));
     }
+    // Its own router: like one it asks for neighbours from its address on the link.
+    topology.add_host(Host::new("client").with_sysctl("net.ipv4.conf.all.arp_announce", "2"));
     topology.attach("outside", "client", "eth0", &nets(&["192.168.60.1/24", "8.8.8.8/32"]));
     topology.attach("outside", "gateway", "eth1", &nets(&["192.168.60.5/24"]));
     topology.attach("cluster", "gateway", "eth0", &nets(&["10.244.1.1/24"]));
