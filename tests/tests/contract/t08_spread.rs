@@ -1,7 +1,6 @@
 //! T8: new connections spread evenly; a client with affinity stays.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use smartnat::lab::traffic::{PATIENT, Server};
 use smartnat::lab::{Lab, wait_until};
@@ -143,29 +142,34 @@ both_flavours!(affinity_moves_when_its_pod_goes_and_stays_there, |flavour| {
     }
 });
 
-/// Clients that the kernel holds to an endpoint now.
-fn held_clients(lab: &Lab, address: &str) -> usize {
+/// Seconds for which the kernel still holds a client to an endpoint, rounded down.
+fn held(lab: &Lab, client: &str) -> Option<u32> {
     let sets = lab.command("gateway", &["ipset", "save"]).expect("ipset");
-    let held = |l: &&str| l.starts_with("add smartnat-f") && l.split(' ').nth(2) == Some(address);
-    sets.lines().filter(held).count()
+    let of_client =
+        |l: &&str| l.starts_with("add smartnat-f") && l.contains(&format!(" {client} "));
+    let entry: Vec<&str> = sets.lines().filter(of_client).collect();
+    assert!(entry.len() <= 1, "one endpoint a client: {entry:?}");
+    entry.first()?.rsplit(' ').next()?.parse().ok()
 }
 
 both_flavours!(affinity_lasts_for_its_time_since_the_last_connection, |flavour| {
     let all = first_network().iter().fold(mapping("echo"), |m, s| m.address(s.external));
-    let objects = [with_affinity(1, &[1, 2, 3]), vec![all.tcp(8080).build()]].concat();
+    let objects = [with_affinity(3, &[1, 2, 3]), vec![all.tcp(8080).build()]].concat();
     let topology = standard(StandardOptions::default());
     let (rig, _) = Rig::start(&topology, RigOptions::new(flavour), objects);
     let _servers = servers(&rig.lab);
+    let wait = |side: Side, wanted: fn(Option<u32>) -> bool| {
+        wait_until(PATIENT, || wanted(held(&rig.lab, side.source)).then_some(())).expect("in time");
+    };
+    let first = first_network().map(|side| served_by(&rig, side, Protocol::Tcp));
+    for (side, pod) in first_network().into_iter().zip(first) {
+        wait(side, |left| left == Some(1));
+        assert_eq!(served_by(&rig, side, Protocol::Tcp), pod, "{side:?}");
+        assert!(held(&rig.lab, side.source) > Some(1), "{side:?}: its time starts anew");
+    }
     for side in first_network() {
-        let begin = std::time::Instant::now();
-        let first = served_by(&rig, side, Protocol::Tcp);
-        assert_eq!(held_clients(&rig.lab, side.source), 1, "{side:?}");
-        while begin.elapsed() < Duration::from_millis(1800) {
-            std::thread::sleep(Duration::from_millis(50));
-            assert_eq!(served_by(&rig, side, Protocol::Tcp), first, "{side:?}");
-        }
-        let forgotten =
-            wait_until(PATIENT, || (held_clients(&rig.lab, side.source) == 0).then_some(()));
-        assert!(forgotten.is_some(), "{side:?} is held for ever");
+        wait(side, |left| left.is_none());
+        served_by(&rig, side, Protocol::Tcp);
+        assert!(held(&rig.lab, side.source).is_some(), "{side:?} is held anew");
     }
 });
