@@ -6,6 +6,7 @@ mod common;
 
 mod history;
 mod oracle;
+mod packets;
 mod world;
 
 use proptest::prelude::*;
@@ -121,5 +122,16 @@ proptest! {
             }
         });
         prop_assert_eq!(held(&driver.kernel), held(&reference.kernel));
+    }
+}
+
+proptest! {
+    // Each case walks some 500 packets, each through a host of its own.
+    #![proptest_config(ProptestConfig { cases: few().cases.div_ceil(4), ..few() })]
+
+    /// P1, P2, P4: packets go where the contract says, and nowhere else.
+    #[test]
+    fn the_packet_walk_does_what_the_oracle_says(objects in world::cluster()) {
+        packets::assert_the_walk_does_what_the_oracle_says(&objects);
     }
 }
