@@ -2,12 +2,13 @@
 //! external address and port.
 
 use smartnat::lab::Lab;
+use smartnat::lab::traffic::PATIENT;
 use smartnat_core::model::{ClusterObject, IptablesFlavour, Protocol, UplinkGateway};
 use smartnat_sim::scenario::mapping;
 use smartnat_sim::topology::{StandardOptions, standard};
 use smartnat_tests::{Rig, RigOptions};
 
-use super::common::{SIDES, ask, at, both_flavours, echo_on, ip, servers};
+use super::common::{SIDES, ask, at, both_flavours, conversation, echo_on, ip, servers};
 
 fn objects() -> Vec<ClusterObject> {
     let all = SIDES.iter().fold(mapping("echo"), |m, side| m.address(side.external));
@@ -25,6 +26,18 @@ both_flavours!(a_client_reaches_the_pod_by_tcp_and_udp, |flavour| {
             let outcome = ask(&rig.lab, protocol, side.client, side.source, to);
             assert_eq!(outcome.server(), Some("pod1"), "{side:?} {protocol}: {outcome}");
         }
+    }
+});
+
+both_flavours!(a_datagram_in_fragments_arrives_and_so_does_its_answer, |flavour| {
+    let topology = standard(StandardOptions::default());
+    let (rig, _) = Rig::start(&topology, RigOptions::new(flavour), objects());
+    let _servers = servers(&rig.lab);
+    for side in SIDES {
+        let (from, to) = (at(side.source, 0), at(side.external, 5353));
+        let mut opened = conversation(&rig.lab, Protocol::Udp, side.client, from, to);
+        let outcome = opened.ask(&"x".repeat(4000), PATIENT);
+        assert_eq!(outcome.server(), Some("pod1"), "{side:?}: {outcome}");
     }
 });
 

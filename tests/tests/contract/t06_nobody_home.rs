@@ -84,3 +84,20 @@ both_flavours!(a_connection_that_loses_its_last_pod_is_reset, |flavour| {
         }
     }
 });
+
+both_flavours!(a_pod_without_a_socket_says_so_itself, |flavour| {
+    for masquerade in [true, false] {
+        let all = SIDES.iter().fold(mapping("echo"), |m, s| m.address(s.external));
+        let m = all.tcp(8080).udp(5353).masquerade(masquerade).build();
+        let topology = standard(StandardOptions::default());
+        let (rig, _) =
+            Rig::start(&topology, RigOptions::new(flavour), [echo_on(&[1]), vec![m]].concat());
+        for side in SIDES {
+            for (protocol, port) in [(Protocol::Tcp, 8080), (Protocol::Udp, 5353)] {
+                let outcome =
+                    ask(&rig.lab, protocol, side.client, side.source, at(side.external, port));
+                assert_eq!(outcome, Outcome::Refused, "{side:?} {protocol}");
+            }
+        }
+    }
+});

@@ -1,13 +1,15 @@
 //! T11: replies leave by the interface that the connection came in on.
 
 use smartnat::lab::traffic::{self, Outcome, PATIENT, Server};
-use smartnat::lab::{Direction, Packet, Sniffer};
+use smartnat::lab::{Direction, Packet, Sniffer, Transport};
 use smartnat_core::model::Protocol;
 use smartnat_sim::scenario::mapping;
 use smartnat_sim::topology::{StandardOptions, shared_subnet, standard};
 use smartnat_tests::{Rig, RigOptions};
 
-use super::common::{SIDES, ask, at, both_flavours, echo_on, echo_service, ip, servers};
+use super::common::{
+    SIDES, ask, at, both_flavours, echo_on, echo_service, first_network, ip, servers,
+};
 
 /// Replies from the external address went out on this interface and on no other.
 fn assert_replied_by(sniffers: &[(&str, Sniffer)], uplink: &str, external: &str, client: &str) {
@@ -147,6 +149,78 @@ both_flavours!(an_address_of_another_uplink_is_answered_the_way_it_was_asked, |f
                 assert_eq!(outcome.server(), Some("pod1"), "{to} {protocol}: {outcome}");
             }
             assert_replied_by(&sniffers, "ext1", to, from);
+        }
+    }
+});
+
+both_flavours!(an_endpoint_on_an_external_address_of_the_host_is_served, |flavour| {
+    let all = SIDES.iter().fold(mapping("echo"), |m, s| m.address(s.external));
+    let service = first_network().iter().fold(echo_service(), |s, side| s.ready(side.external));
+    let m =
+        all.port(Protocol::Tcp, 80, None, Some("http")).port(Protocol::Udp, 53, None, Some("dns"));
+    // Without any default route the kernel refuses a datagram of a socket before a mark can help it.
+    let topology = standard(StandardOptions { office: true });
+    let (rig, _) = Rig::start(
+        &topology,
+        RigOptions::new(flavour),
+        [service.build(), vec![m.build()]].concat(),
+    );
+    let own = first_network().map(|s| ip(s.external));
+    let _host =
+        Server::start_on(&rig.lab, "gateway", "host", &own, &[8080], &[5353]).expect("sockets");
+    for side in SIDES {
+        for (protocol, port) in [(Protocol::Tcp, 80), (Protocol::Udp, 53)] {
+            let outcome =
+                ask(&rig.lab, protocol, side.client, side.source, at(side.external, port));
+            assert_eq!(outcome.server(), Some("host"), "{side:?} {protocol}: {outcome}");
+        }
+    }
+});
+
+both_flavours!(a_trace_is_answered_through_the_uplink_that_it_came_in_on, |flavour| {
+    let all = SIDES.iter().fold(mapping("echo"), |m, s| m.address(s.external));
+    let topology = standard(StandardOptions::default());
+    let objects = [echo_on(&[1]), vec![all.udp(5353).build()]].concat();
+    let (rig, _) = Rig::start(&topology, RigOptions::new(flavour), objects);
+    for side in SIDES {
+        let heard = Sniffer::start(&rig.lab, side.client, "eth0").expect("a sniffer");
+        let send = || -> std::io::Result<usize> {
+            let socket = std::net::UdpSocket::bind(at(side.source, 0))?;
+            // The router takes one hop, the gateway the last.
+            let options = socket2::SockRef::from(&socket);
+            if side.source.contains('.') {
+                options.set_ttl_v4(2)?;
+            } else {
+                options.set_unicast_hops_v6(2)?;
+            }
+            socket.send_to(b"trace", at(side.external, 5353))
+        };
+        rig.lab.run(side.client, send).expect("the lab").expect("the datagram is sent");
+        let exceeded = if side.source.contains('.') { 11 } else { 3 };
+        let exceeded = Transport::Icmp { kind: exceeded, code: 0 };
+        let told = heard
+            .wait_for(PATIENT, |p| p.transport == exceeded && p.destination == ip(side.source));
+        let told = told.unwrap_or_else(|| panic!("{side:?}: nothing is heard"));
+        assert!(rig.lab.addresses("gateway").contains(&told.source), "{side:?}: {told}");
+    }
+});
+
+both_flavours!(a_host_with_one_interface_serves_on_it, |flavour| {
+    for masquerade in [true, false] {
+        let external = ["10.10.0.10", "2001:db8:10::10"];
+        let m = external.iter().fold(mapping("echo"), |m, a| m.address(a)).tcp(8080).udp(5353);
+        let mut options = RigOptions::new(flavour);
+        options.config.uplink_pattern = String::new();
+        options.config.uplink_names = vec!["eth0".into()];
+        let objects = [echo_on(&[1]), vec![m.masquerade(masquerade).build()]].concat();
+        let (rig, first) = Rig::start(&shared_subnet(), options, objects);
+        assert!(first.status.in_sync, "{:?}", first.events);
+        let _pod = Server::start(&rig.lab, "pod1", &[8080], &[5353]).expect("a server");
+        for (from, to) in ["192.0.2.10", "2001:db8:2::10"].into_iter().zip(external) {
+            for (protocol, port) in [(Protocol::Tcp, 8080), (Protocol::Udp, 5353)] {
+                let outcome = ask(&rig.lab, protocol, "client1", from, at(to, port));
+                assert_eq!(outcome.server(), Some("pod1"), "{to} {protocol}: {outcome}");
+            }
         }
     }
 });
