@@ -12,6 +12,7 @@ use smartnat_tests::{Rig, RigOptions};
 use super::common::{
     Side, at, both_flavours, conversation, echo_on, echo_service, first_network, ip, servers,
 };
+use super::snapshot::Programs;
 
 fn exposed(name: &str, tcp: u16, udp: u16) -> MappingBuilder {
     let m =
@@ -207,4 +208,26 @@ both_flavours!(what_is_in_flight_during_the_change_ends_as_well, |flavour| {
             scope.spawn(|| drop(stream));
         }
     });
+});
+
+both_flavours!(a_set_that_others_refer_to_keeps_no_connection_alive, |flavour| {
+    let all = |m: MappingBuilder| first_network().iter().fold(m, |m, s| m.source(s.source));
+    let topology = standard(StandardOptions::default());
+    let objects = [echo_on(&[1]), vec![all(exposed("a", 1000, 1000)).build()]].concat();
+    let (mut rig, _) = Rig::start(&topology, RigOptions::new(flavour), objects);
+    let _servers = servers(&rig.lab);
+    let sets = rig.lab.command("gateway", &["ipset", "list", "-n"]).expect("ipset");
+    let set = sets.lines().find(|n| n.starts_with("smartnat-s4-")).expect("a set of sources");
+    let theirs = ["-A", "FORWARD", "-m", "set", "--match-set", set, "src", "-j", "ACCEPT"];
+    rig.lab
+        .command("gateway", &[&[Programs::of(flavour).v4], &theirs[..]].concat())
+        .expect("a foreign rule");
+    let mut open: Vec<Conversation> = first_network()
+        .into_iter()
+        .flat_map(|side| converse(&rig, side, side.source, 1000, 1000))
+        .collect();
+    let step = rig.sync(vec![exposed("a", 1000, 1000).source("203.0.113.99").build()]);
+    let told = step.status.degraded.iter().any(|d| d.contains(set));
+    assert!(told && !step.status.in_sync, "{:?}", step.status.degraded);
+    assert_ended(&mut open, "its source is withdrawn");
 });
