@@ -209,6 +209,8 @@ both_flavours!(sighup_reads_everything_anew, |flavour| {
     station.lab.command("gateway", &["kill", "-HUP", &run.id().to_string()]).expect("a signal");
     let repaired = wait_until(PATIENCE, || run.lines_with(&["put back"]).into_iter().next());
     assert!(repaired.is_some(), "{}", run.log());
-    assert!(run.stats().operations > before.operations);
+    // The file follows the log line.
+    let counted = || (run.stats().operations > before.operations).then_some(());
+    assert!(wait_until(PATIENCE, counted).is_some(), "{}", run.log());
     run.terminate();
 });
