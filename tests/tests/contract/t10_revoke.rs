@@ -2,8 +2,8 @@
 
 use std::net::SocketAddr;
 
-use smartnat::lab::Sniffer;
 use smartnat::lab::traffic::{BRIEF, Conversation, PATIENT, Stream, StreamKind, open};
+use smartnat::lab::{Sniffer, wait_until};
 use smartnat_core::model::{ClusterObject, Protocol};
 use smartnat_sim::scenario::{MappingBuilder, mapping, without_mapping};
 use smartnat_sim::topology::{StandardOptions, standard};
@@ -116,10 +116,10 @@ both_flavours!(a_pod_that_is_no_longer_listed_ends_and_nothing_escapes, |flavour
 
 /// Sends one datagram from the pod's service port.
 fn send_late(rig: &Rig, from: SocketAddr, to: SocketAddr) {
-    rig.lab
-        .run("pod1", || std::net::UdpSocket::bind(from)?.send_to(b"late", to))
-        .expect("the lab")
-        .expect("the datagram is sent");
+    // A program that another test starts at this moment holds copies of all sockets until it runs.
+    let bind = || wait_until(PATIENT, || std::net::UdpSocket::bind(from).ok());
+    let sent = rig.lab.run("pod1", || bind().map(|socket| socket.send_to(b"late", to)));
+    sent.expect("the lab").expect("the port is free").expect("the datagram is sent");
 }
 
 both_flavours!(of_several_pods_only_the_removed_ones_connections_end, |flavour| {
