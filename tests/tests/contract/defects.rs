@@ -6,7 +6,7 @@
 use std::net::SocketAddr;
 
 use smartnat::lab::traffic::{BRIEF, Conversation, Outcome, PATIENT, Server};
-use smartnat::lab::{Direction, Lab, Packet, Sniffer};
+use smartnat::lab::{Direction, Lab, Packet, Sniffer, wait_until};
 use smartnat_cluster::manifests::ManifestStore;
 use smartnat_core::gateway::EventKind;
 use smartnat_core::model::{ClusterObject, Family, IptablesFlavour, ObjectKey, Protocol};
@@ -163,10 +163,11 @@ both_flavours!(marks_of_two_uplinks_never_combine_into_a_third, |flavour| {
             let replies = |p: &&Packet| {
                 p.direction == Direction::Out && ANYCAST.map(ip).contains(&p.destination)
             };
+            let recorded = || (sniffer.packets().iter().filter(replies).count() >= 20).then_some(());
+            assert!(wait_until(PATIENT, recorded).is_some(), "on ext{}", n + 1);
             let packets = sniffer.packets();
             let stray = packets.iter().filter(replies).find(|p| !own.contains(&p.source));
             assert_eq!(stray, None, "on ext{}", n + 1);
-            assert!(packets.iter().filter(replies).count() >= 20, "on ext{}", n + 1);
         }
     }
 });
