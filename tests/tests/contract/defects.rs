@@ -163,7 +163,8 @@ both_flavours!(marks_of_two_uplinks_never_combine_into_a_third, |flavour| {
             let replies = |p: &&Packet| {
                 p.direction == Direction::Out && ANYCAST.map(ip).contains(&p.destination)
             };
-            let recorded = || (sniffer.packets().iter().filter(replies).count() >= 20).then_some(());
+            let recorded =
+                || (sniffer.packets().iter().filter(replies).count() >= 20).then_some(());
             assert!(wait_until(PATIENT, recorded).is_some(), "on ext{}", n + 1);
             let packets = sniffer.packets();
             let stray = packets.iter().filter(replies).find(|p| !own.contains(&p.source));
