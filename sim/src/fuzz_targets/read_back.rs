@@ -20,15 +20,18 @@ pub fn read_back(data: &[u8]) {
                 let rules = table.chains.values().chain(table.jumps.values()).flatten();
                 for rule in rules.filter(|r| !matches!(r.target, XtTarget::Unknown(_))) {
                     let rendered = render_rule(family, rule);
-                    let again = parse_rule(family, &rendered, |_| true);
-                    assert_eq!(again.as_ref(), Some(rule), "{rendered}");
-                    assert_eq!(canonical(rule), *rule, "what is read is canonical: {rendered}");
+                    let target = rule.jump_target();
+                    let again = parse_rule(family, &rendered, |name| {
+                        target.is_some_and(|chain| chain.0 == name)
+                    });
+                    assert_eq!(again, Some(canonical(rule)), "{rendered}");
                 }
             }
         }
         if let Some(rule) = parse_rule(family, &text, |_| true) {
             let rendered = render_rule(family, &rule);
-            assert_eq!(parse_rule(family, &rendered, |_| true), Some(rule), "{rendered}");
+            let again = parse_rule(family, &rendered, |_| true);
+            assert_eq!(again, Some(canonical(&rule)), "{rendered}");
         }
     }
 }
