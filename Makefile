@@ -10,7 +10,7 @@ PACKAGES := iptables ipset iproute2 nftables conntrack tcpdump iputils-ping gcc 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 SUDO := $(shell [ "$$(id -u)" = 0 ] || command -v sudo)
 
-.PHONY: help deps demo test lint fmt crd ci clean
+.PHONY: help deps demo test lint fmt crd fuzz ci clean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,15 @@ fmt: ## Format the code
 
 crd: ## Write crds/ anew from the Rust types
 	cargo run --quiet -- crd > crds/smartnat.aureacentral.com_mappings.yaml
+
+T ?= history
+TIME ?= 60
+
+fuzz: ## Fuzz one target for TIME seconds: make fuzz T=history TIME=60
+	@rustup run nightly cargo --version >/dev/null 2>&1 || { echo "fuzzing needs a nightly toolchain: rustup toolchain install nightly" >&2; exit 1; }
+	@command -v cargo-fuzz >/dev/null || { echo "fuzzing needs cargo-fuzz: cargo install cargo-fuzz" >&2; exit 1; }
+	@ls fuzz/fuzz_targets/$(T).rs >/dev/null 2>&1 || { echo "no target $(T); there are: $$(cd fuzz/fuzz_targets && ls | sed 's/\.rs//' | xargs)" >&2; exit 1; }
+	cd fuzz && cargo +nightly fuzz run $(T) corpus/$(T) -- -max_total_time=$(TIME)
 
 ci: lint test demo ## What CI runs
 
