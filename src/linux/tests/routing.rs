@@ -45,6 +45,13 @@ fn rules(family: Family) -> Vec<RoutingRule> {
             mark: Some((0, 0x00ff_0000)),
             destination: destination.parse().ok(),
             action: RuleAction::Lookup { table: 254, suppress_prefix: Some(0) },
+            ..plain.clone()
+        },
+        RoutingRule {
+            priority: 20_004,
+            in_interface: None,
+            mark: Some((0x0001_0000, 0x00ff_0000)),
+            action: RuleAction::Unreachable,
             ..plain
         },
     ]
@@ -88,7 +95,7 @@ fn rules_are_added_read_back_and_deleted() {
         let add: Vec<_> = rules.iter().cloned().map(NetworkOp::AddRule).collect();
         routing.apply(&add).expect("added");
         assert_eq!(routing.rules(&scope()).expect("listed"), rules.iter().cloned().collect());
-        assert_eq!(routing.operations(), 6);
+        assert_eq!(routing.operations(), 8);
         let shown = sh("ip rule");
         assert!(shown.contains("20001:\tfrom all fwmark 0x10000/0xff0000 lookup 7001"), "{shown}");
         assert!(shown.contains("iif eth1 [detached] lookup main proto 83"), "{shown}");
@@ -137,7 +144,7 @@ fn only_what_is_ours_is_observed() {
         add_uplink();
         sh("ip rule add pref 20000 iif eth1 lookup main
             ip rule add pref 19999 iif eth1 lookup 7001 protocol 83
-            ip rule add pref 20004 iif eth1 lookup 7001 protocol 83
+            ip rule add pref 20005 iif eth1 lookup 7001 protocol 83
             ip -6 rule add pref 20001 fwmark 0x10000/0xff0000 lookup 7001
             ip route add default via 192.0.2.1 table 7001
             ip route add default via 192.0.2.1 table 7000 proto 83
@@ -154,7 +161,7 @@ fn a_failure_stops_the_transaction_and_names_the_object() {
     in_namespace(|| {
         add_uplink();
         let mut routing = Routing::open().expect("a socket");
-        let [first, second, third] = rules(Family::V4).try_into().expect("three rules");
+        let [first, second, third, _] = rules(Family::V4).try_into().expect("four rules");
         let ops = [first.clone(), first.clone(), second].map(NetworkOp::AddRule);
         let error = routing.apply(&ops).expect_err("the second is there");
         assert_eq!(error.class, OpErrorClass::Exists);
