@@ -7,13 +7,14 @@ SHELL := /bin/bash
 
 # Programs that run-time and tests need, and the package of each.
 PACKAGES := iptables ipset iproute2 nftables conntrack tcpdump iputils-ping gcc libc6-dev clang libclang-dev libipset-dev pkg-config
+FUZZ_TARGETS := $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 SUDO := $(shell [ "$$(id -u)" = 0 ] || command -v sudo)
 
-.PHONY: help deps demo test lint fmt crd fuzz ci clean
+.PHONY: help deps demo test lint fmt crd deps-fuzz fuzz ci clean
 
 help: ## Show the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 deps: ## Install what building, running and testing need (Debian's packages)
 	@missing=(); for p in $(PACKAGES); do dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || missing+=($$p); done; \
@@ -45,14 +46,24 @@ fmt: ## Format the code
 crd: ## Write crds/ anew from the Rust types
 	cargo run --quiet -- crd > crds/smartnat.aureacentral.com_mappings.yaml
 
-T ?= history
 TIME ?= 60
 
-fuzz: ## Fuzz one target for TIME seconds: make fuzz T=history TIME=60
-	@rustup run nightly cargo --version >/dev/null 2>&1 || { echo "fuzzing needs a nightly toolchain: rustup toolchain install nightly" >&2; exit 1; }
-	@command -v cargo-fuzz >/dev/null || { echo "fuzzing needs cargo-fuzz: cargo install cargo-fuzz" >&2; exit 1; }
-	@ls fuzz/fuzz_targets/$(T).rs >/dev/null 2>&1 || { echo "no target $(T); there are: $$(cd fuzz/fuzz_targets && ls | sed 's/\.rs//' | xargs)" >&2; exit 1; }
-	cd fuzz && cargo +nightly fuzz run $(T) corpus/$(T) -- -max_total_time=$(TIME)
+deps-fuzz: deps ## Install what fuzzing needs beside: a nightly toolchain and cargo-fuzz
+	@command -v rustup >/dev/null || { echo "fuzzing needs a nightly toolchain; install rustup" >&2; exit 1; }
+	@rustup run nightly cargo --version >/dev/null 2>&1 || rustup toolchain install nightly --profile minimal
+	@command -v cargo-fuzz >/dev/null || cargo install cargo-fuzz --version 0.13.2 --locked
+
+# Finds go to fuzz/corpus-found, so that the committed corpus stays small. Nothing is unsafe, so no sanitizer.
+fuzz: ## Fuzz for TIME seconds: make fuzz T=history TIME=60; without T every target in turn
+	@{ rustup run nightly cargo --version && command -v cargo-fuzz; } >/dev/null 2>&1 \
+	  || { echo "fuzzing needs a nightly toolchain and cargo-fuzz: make deps-fuzz" >&2; exit 1; }
+	@for t in $(or $(T),$(FUZZ_TARGETS)); do \
+	  [ -e fuzz/fuzz_targets/$$t.rs ] || { echo "no target $$t; there are: $(FUZZ_TARGETS)" >&2; exit 1; }; \
+	  words=fuzz/dictionaries/$$t; [ -e $$words ] && words=-dict=$$words || words=; \
+	  echo "fuzzing $$t for $(TIME) s"; mkdir -p fuzz/corpus-found/$$t; \
+	  cargo +nightly fuzz run --sanitizer none $$t fuzz/corpus-found/$$t fuzz/corpus/$$t -- \
+	    -max_total_time=$(TIME) -timeout=25 -len_control=0 -max_len=2048 -verbosity=0 -print_final_stats=1 $$words; \
+	done
 
 ci: lint test demo ## What CI runs
 
