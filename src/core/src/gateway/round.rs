@@ -253,6 +253,11 @@ impl Gateway {
     }
 
     fn end_connections(&mut self, sweep: u32, ended: &[Flow]) {
+        // What was in flight when the rules changed may show only now.
+        if ended.is_empty() && sweep < SWEEPS && self.rounds > 0 {
+            self.stage = Stage::Sweep(sweep + 1);
+            return;
+        }
         if ended.is_empty() || sweep > SWEEPS {
             let refused = self.sweep_failed && !ended.is_empty();
             self.sweep_ended(if refused { Connections::Left } else { Connections::Ended });
