@@ -1,5 +1,7 @@
 //! Builders of cluster objects, shared by tests on the simulated and on the real kernel.
 
+pub mod standard;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 

@@ -2,63 +2,18 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use smartnat_core::model::{ClusterObject, Family, GatewayConfig, Protocol};
+use smartnat_core::model::{ClusterObject, GatewayConfig, Protocol};
 use smartnat_core::status::StatusReport;
 use smartnat_sim::kernel::XtFlavour;
-use smartnat_sim::scenario::{ServiceBuilder, service};
+pub(crate) use smartnat_sim::scenario::standard::{
+    SIDES, Side, echo_on, echo_service, first_network, pod,
+};
 use smartnat_sim::topology::Topology;
 use smartnat_sim::walk::{Conversation, Network, RequestOutcome};
 use smartnat_sim::{Driver, SimKernel};
 
 /// Both flavours of iptables.
 pub(crate) const FLAVOURS: [XtFlavour; 2] = [XtFlavour::Nft, XtFlavour::Legacy];
-
-/// One external network with its client, as a family sees it.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Side {
-    pub(crate) client: &'static str,
-    pub(crate) source: &'static str,
-    pub(crate) refused: &'static str,
-    pub(crate) external: &'static str,
-    pub(crate) uplink: &'static str,
-}
-
-/// Both external networks in both families.
-pub(crate) const SIDES: [Side; 4] = [
-    Side {
-        client: "client1",
-        source: "192.0.2.10",
-        refused: "198.19.1.10",
-        external: "198.51.100.10",
-        uplink: "ext1",
-    },
-    Side {
-        client: "client2",
-        source: "198.18.2.10",
-        refused: "198.19.2.10",
-        external: "203.0.113.10",
-        uplink: "ext2",
-    },
-    Side {
-        client: "client1",
-        source: "2001:db8:2::10",
-        refused: "2001:db8:bad:1::10",
-        external: "2001:db8:51::10",
-        uplink: "ext1",
-    },
-    Side {
-        client: "client2",
-        source: "2001:db8:18::10",
-        refused: "2001:db8:bad:2::10",
-        external: "2001:db8:113::10",
-        uplink: "ext2",
-    },
-];
-
-/// The first external network, IPv4 and IPv6.
-pub(crate) fn first_network() -> [Side; 2] {
-    [SIDES[0], SIDES[2]]
-}
 
 /// Defaults, with the uplinks of the standard topologies.
 pub(crate) fn config() -> GatewayConfig {
@@ -194,30 +149,6 @@ const POD_PORTS: [(Protocol, u16); 8] = [
     (Protocol::Udp, 7002),
     (Protocol::Sctp, 3868),
 ];
-
-/// Addresses of the pods by number, 1 to 3.
-pub(crate) fn pod(number: usize, family: Family) -> String {
-    match family {
-        Family::V4 => format!("10.244.1.1{number}"),
-        Family::V6 => format!("fd00:244:1::1{number}"),
-    }
-}
-
-/// The Service `echo`: TCP `http` 8080→8080, UDP `dns` 5353→5353, TCP `alt` 80→8081, SCTP `sigtran` 3868.
-pub(crate) fn echo_service() -> ServiceBuilder {
-    service("echo")
-        .port("http", Protocol::Tcp, 8080, 8080)
-        .port("dns", Protocol::Udp, 5353, 5353)
-        .port("alt", Protocol::Tcp, 80, 8081)
-        .port("sigtran", Protocol::Sctp, 3868, 3868)
-}
-
-/// `echo` with these pods ready in both families.
-pub(crate) fn echo_on(pods: &[usize]) -> Vec<ClusterObject> {
-    pods.iter()
-        .fold(echo_service(), |s, n| s.ready(&pod(*n, Family::V4)).ready(&pod(*n, Family::V6)))
-        .build()
-}
 
 /// Parses an address of a test.
 pub(crate) fn ip(text: &str) -> IpAddr {

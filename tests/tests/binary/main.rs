@@ -3,7 +3,7 @@
 //! Each test builds its own lab and waits for what it is about: a file, a line of the log, an
 //! answer. Without root they print "skipped"; `SMARTNAT_REQUIRE_PRIVILEGES=1` makes that a failure.
 
-#[allow(dead_code, reason = "these tests need some of the words of the contract's")]
+#[allow(dead_code, unused_imports, reason = "these tests need some of the words of the contract's")]
 #[path = "../contract/common.rs"]
 mod common;
 mod manifests;

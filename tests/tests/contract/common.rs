@@ -4,8 +4,10 @@ use std::net::{IpAddr, SocketAddr};
 
 use smartnat::lab::Lab;
 use smartnat::lab::traffic::{self, BRIEF, Conversation, Outcome, PATIENT, Server};
-use smartnat_core::model::{ClusterObject, Family, Protocol};
-use smartnat_sim::scenario::{ServiceBuilder, service};
+use smartnat_core::model::Protocol;
+pub(crate) use smartnat_sim::scenario::standard::{
+    SIDES, Side, echo_on, echo_service, first_network, pod,
+};
 
 /// Runs a test once for each flavour of iptables, as two tests.
 macro_rules! both_flavours {
@@ -33,81 +35,6 @@ macro_rules! both_flavours {
     };
 }
 pub(crate) use both_flavours;
-
-/// One external network with its client, as a family sees it.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Side {
-    /// The client's host in the lab.
-    pub client: &'static str,
-    /// Its usual address.
-    pub source: &'static str,
-    /// Its address that the tests do not allow.
-    pub refused: &'static str,
-    /// The gateway's first external address there.
-    pub external: &'static str,
-    /// The uplink.
-    pub uplink: &'static str,
-}
-
-/// Both external networks in both families.
-pub(crate) const SIDES: [Side; 4] = [
-    Side {
-        client: "client1",
-        source: "192.0.2.10",
-        refused: "198.19.1.10",
-        external: "198.51.100.10",
-        uplink: "ext1",
-    },
-    Side {
-        client: "client2",
-        source: "198.18.2.10",
-        refused: "198.19.2.10",
-        external: "203.0.113.10",
-        uplink: "ext2",
-    },
-    Side {
-        client: "client1",
-        source: "2001:db8:2::10",
-        refused: "2001:db8:bad:1::10",
-        external: "2001:db8:51::10",
-        uplink: "ext1",
-    },
-    Side {
-        client: "client2",
-        source: "2001:db8:18::10",
-        refused: "2001:db8:bad:2::10",
-        external: "2001:db8:113::10",
-        uplink: "ext2",
-    },
-];
-
-/// The first external network, IPv4 and IPv6.
-pub(crate) fn first_network() -> [Side; 2] {
-    [SIDES[0], SIDES[2]]
-}
-
-/// Addresses of the pods by number, 1 to 3.
-pub(crate) fn pod(number: usize, family: Family) -> String {
-    match family {
-        Family::V4 => format!("10.244.1.1{number}"),
-        Family::V6 => format!("fd00:244:1::1{number}"),
-    }
-}
-
-/// The Service `echo`: TCP `http` 8080→8080, UDP `dns` 5353→5353, TCP `alt` 80→8081.
-pub(crate) fn echo_service() -> ServiceBuilder {
-    service("echo")
-        .port("http", Protocol::Tcp, 8080, 8080)
-        .port("dns", Protocol::Udp, 5353, 5353)
-        .port("alt", Protocol::Tcp, 80, 8081)
-}
-
-/// `echo` with these pods ready in both families.
-pub(crate) fn echo_on(pods: &[usize]) -> Vec<ClusterObject> {
-    pods.iter()
-        .fold(echo_service(), |s, n| s.ready(&pod(*n, Family::V4)).ready(&pod(*n, Family::V6)))
-        .build()
-}
 
 /// Servers in all three pods on the target ports of [`echo_service`] and some more.
 pub(crate) fn servers(lab: &Lab) -> Vec<Server> {
