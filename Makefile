@@ -66,7 +66,7 @@ fuzz: ## Fuzz for TIME seconds: make fuzz T=history TIME=60; without T every tar
 	done
 
 defects: deps ## Put each known defect in and see the test of its name fail; D=part of a name for one
-	$(SUDO) tests/defects/run $(D)
+	SMARTNAT_REQUIRE_PRIVILEGES=1 tests/defects/run $(D)
 
 ci: lint test demo ## What CI runs
 
