@@ -11,7 +11,7 @@ FUZZ_TARGETS := $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 SUDO := $(shell [ "$$(id -u)" = 0 ] || command -v sudo)
 
-.PHONY: help deps demo test lint fmt crd deps-fuzz fuzz defects ci clean
+.PHONY: help deps demo test lint fmt crd deps-fuzz fuzz defects parity ci clean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,11 @@ fmt: ## Format the code
 
 crd: ## Write crds/ anew from the Rust types
 	cargo run --quiet -- crd > crds/smartnat.aureacentral.com_mappings.yaml
+
+PACKETS ?= 20000
+
+parity: deps ## The same packets and operations on the simulated and the Linux kernel: make parity PACKETS=20000
+	PACKETS=$(PACKETS) SMARTNAT_REQUIRE_PRIVILEGES=1 cargo test --release -p smartnat-tests --test parity -- --nocapture
 
 TIME ?= 60
 

@@ -107,6 +107,12 @@ impl Rig {
         self.restart(objects)
     }
 
+    /// Restarts with other settings and other objects.
+    pub fn reconfigure_with(&mut self, options: RigOptions, objects: Vec<ClusterObject>) -> Step {
+        self.options = options;
+        self.restart(objects)
+    }
+
     /// Ends the running gateway; the dataplane goes on.
     pub fn kill(&mut self) {
         if let Some(Worker { orders, thread, .. }) = self.worker.take() {

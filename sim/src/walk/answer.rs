@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use smartnat_core::model::Family;
 use smartnat_core::objects::{RejectWith, SysctlKey};
 
+use super::address;
 use super::packet::{Icmp, IcmpError, Packet, Payload, Quoted, SctpChunk, TcpFlags};
 use super::path::{Flight, Walk};
 use super::refusal::Refusal;
@@ -54,10 +55,14 @@ impl<'k> Walk<'k> {
         if about_error || packet.source.is_unspecified() || packet.source.is_multicast() {
             return Ok(());
         }
-        let source = if self.links.is_local(packet.destination) {
-            packet.destination
-        } else {
-            unspecified(packet.family())
+        let source = match (flight.input, packet.family()) {
+            _ if self.links.is_local(packet.destination) => packet.destination,
+            // Linux 6.18 speaks with an address of the interface that the packet came in by.
+            (Some(input), Family::V6) => {
+                let chosen = address::select(self.links, input, packet.source, packet.source);
+                chosen.unwrap_or(unspecified(Family::V6))
+            }
+            (_, family) => unspecified(family),
         };
         let quoted = Quoted::of(packet);
         let payload = Payload::Icmp(Icmp::Error { error, quoted });

@@ -40,6 +40,11 @@ impl SimHost {
         Self { kernel, sockets, detail: Detail::Steps, random: Random::new(seed) }
     }
 
+    /// From here on another seed decides where rules leave it to chance.
+    pub fn reseed(&mut self, seed: u64) {
+        self.random = Random::new(seed);
+    }
+
     /// A packet comes in by an interface. Its mark is ignored: no link carries one.
     pub fn receive(&mut self, interface: &str, packet: Packet) -> Result<Trace, Refusal> {
         self.walk(|walk| {

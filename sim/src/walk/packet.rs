@@ -86,6 +86,16 @@ impl TcpFlags {
     /// Resets, in answer to one without.
     pub const RST_ACK: Self = Self(0x14);
 
+    /// The flags that are set in an octet of a TCP header; PSH, URG and beyond mean nothing here.
+    pub fn from_bits(bits: u8) -> Self {
+        Self(bits & 0x17)
+    }
+
+    /// The octet of a TCP header.
+    pub fn bits(self) -> u8 {
+        self.0
+    }
+
     /// FIN.
     pub fn fin(self) -> bool {
         self.0 & 0x01 != 0
