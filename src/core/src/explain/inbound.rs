@@ -30,7 +30,7 @@ impl<'a> Walk<'a> {
         for (rejected, why) in self.rejected_claims() {
             self.pass(Stage::Mapping, format!("{rejected} wants it too, but is rejected: {why}"));
         }
-        Some(self.on_arrival().unwrap_or_else(|| self.to_mapping(key, plane, position)))
+        Some(self.on_arrival().unwrap_or_else(|| self.serve(key, plane, position)))
     }
 
     /// The Mapping that has the external endpoint on this host, and which of its ports.
@@ -57,7 +57,7 @@ impl<'a> Walk<'a> {
         })
     }
 
-    fn to_mapping(&mut self, key: &ObjectKey, plane: &MappingPlane, position: usize) -> End {
+    fn serve(&mut self, key: &ObjectKey, plane: &MappingPlane, position: usize) -> End {
         if !self.source_is_allowed(key, plane) {
             return self.refused(key);
         }
@@ -111,16 +111,20 @@ impl<'a> Walk<'a> {
         let nearest = of_family.iter().max_by_key(|(i, net)| {
             (common_bits(net.addr(), source).min(net.prefix_len()), std::cmp::Reverse(*i))
         });
-        let near = match nearest {
-            Some((i, net)) => {
-                self.field = Some(format!("spec.allowedSources[{i}]"));
-                format!("nearest: spec.allowedSources[{i}], {net}")
-            }
-            None => {
-                self.field = Some("spec.allowedSources".to_owned());
-                format!("it has none of {}", Family::of(&source))
-            }
-        };
+        let (field, near) = nearest.map_or_else(
+            || {
+                (
+                    "spec.allowedSources".to_owned(),
+                    format!("it has none of {}", Family::of(&source)),
+                )
+            },
+            |(i, net)| {
+                let field = format!("spec.allowedSources[{i}]");
+                let near = format!("nearest: {field}, {net}");
+                (field, near)
+            },
+        );
+        self.field = Some(field);
         let text =
             format!("the source {source} is in none of spec.allowedSources of {key} ({near})");
         self.stop(Stage::Source, format!("{text}; silently dropped"));
@@ -191,7 +195,7 @@ impl<'a> Walk<'a> {
                 leg.way.interface = Some(hop.interface.clone());
                 self.may_leave(hop, endpoint, masquerade)?;
             }
-            None => leg.route = "a process of this host".to_owned(),
+            None => leg.route.push_str("a process of this host"),
         }
         let course = match (&hop, self.input()) {
             (Some(_), Some(_)) => Course::Forwarded,
@@ -281,7 +285,7 @@ impl<'a> Walk<'a> {
         packet.translated = true;
         if self.input().is_none() {
             self.hindered(Course::TakenIn, &packet)?;
-            leg.reply = "to the process of this host that asked".to_owned();
+            leg.reply.push_str("to the process of this host that asked");
             leg.way.reply = Some(ReplyWay { interface: None, gateway: None, source: external });
             return Ok(());
         }

@@ -12,13 +12,13 @@ use crate::model::{Family, Protocol};
 
 impl<'a> Walk<'a> {
     /// To an address of this host.
-    pub(super) fn to_host(&mut self) -> End {
+    pub(super) fn end_here(&mut self) -> End {
         let near = self.nearest();
-        let end = self.on_arrival().unwrap_or_else(|| self.into_host());
+        let end = self.on_arrival().unwrap_or_else(|| self.reach_host());
         blame(end, near)
     }
 
-    fn into_host(&mut self) -> End {
+    fn reach_host(&mut self) -> End {
         let guarded = self.uplink().filter(|(_, uplink)| uplink.guarded);
         if let Some((name, _)) = guarded.filter(|_| !self.is_dhcp()) {
             let text = format!("the guard of {name} drops what is for this host itself");
@@ -67,10 +67,8 @@ impl<'a> Walk<'a> {
         let egress = self.egress_plane();
         let mark = egress.map_or(self.uplink_mark(), |(_, plane)| self.egress_mark(plane));
         let to = self.question.destination;
-        let hop = match self.router.look_up(to, mark, &self.routing_input()) {
-            Some(Way::Onwards(hop)) => hop,
-            _ => return self.nowhere(egress),
-        };
+        let found = self.router.look_up(to, mark, &self.routing_input());
+        let Some(Way::Onwards(hop)) = found else { return self.nowhere(egress) };
         match egress {
             Some((address, plane)) if plane.uplink == hop.interface => {
                 self.leave_by_egress(address, plane, &hop)

@@ -93,7 +93,7 @@ impl<'a> Walk<'a> {
         }
         self.inbound().unwrap_or_else(|| {
             if super::route::is_own(&self.scene.host, self.question.destination) {
-                self.to_host()
+                self.end_here()
             } else {
                 self.through()
             }
