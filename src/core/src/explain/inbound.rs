@@ -224,7 +224,7 @@ impl<'a> Walk<'a> {
     }
 
     /// The kernel drops what it has no way back for before it looks at anything else (IPv4).
-    fn reverse_path(&self, hop: Option<&Hop>) -> Result<(), (Stage, End)> {
+    pub(super) fn reverse_path(&self, hop: Option<&Hop>) -> Result<(), (Stage, End)> {
         let Some((name, _)) = self.uplink() else { return Ok(()) };
         let source = self.question.source;
         let output = hop.map_or(LOOPBACK, |hop| &hop.interface);

@@ -109,7 +109,14 @@ fn holds(rule: &RoutingRule, to: IpAddr, mark: u32, input: &str) -> bool {
 
 /// Whether the host itself has this address.
 pub(super) fn is_own(host: &HostState, address: IpAddr) -> bool {
-    address.is_loopback() || holder(host, address).is_some()
+    address.is_loopback() || holder(host, address).is_some_and(|name| is_enabled(host, name))
+}
+
+/// Whether an interface is not switched off, carrier or not: what is switched off takes nothing in,
+/// though it keeps its IPv4 addresses, and loses all its routes.
+fn is_enabled(host: &HostState, name: &str) -> bool {
+    host.links.get(name).is_some_and(|link| link.up)
+        || host.routes.iter().any(|route| route.interface == name)
 }
 
 /// The interface that has this address.

@@ -25,6 +25,10 @@ impl<'a> Walk<'a> {
             self.stop(Stage::Guard, text.clone());
             return End::because(Verdict::Dropped, Cause::AddressNotMapped, text);
         }
+        if let Err((stage, end)) = self.reverse_path(None) {
+            self.stop(stage, end.summary.clone());
+            return end;
+        }
         if let Some((name, _)) = self.uplink() {
             self.pass(Stage::Guard, format!("{name} has no guard: it goes to this host itself"));
         }
@@ -69,6 +73,10 @@ impl<'a> Walk<'a> {
         let to = self.question.destination;
         let found = self.router.look_up(to, mark, &self.routing_input());
         let Some(Way::Onwards(hop)) = found else { return self.nowhere(egress) };
+        if let Err((stage, end)) = self.reverse_path(Some(&hop)) {
+            self.stop(stage, end.summary.clone());
+            return end;
+        }
         match egress {
             Some((address, plane)) if plane.uplink == hop.interface => {
                 self.leave_by_egress(address, plane, &hop)
