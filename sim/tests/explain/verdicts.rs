@@ -138,7 +138,6 @@ fn agrees(told: &Explanation, question: &Question, trace: &Trace, back: Option<&
         (Verdict::Refused, Outcome::Dropped { .. }) => silent,
         (Verdict::Answered, Outcome::Dropped { cause: DropCause::Rejected(_), .. }) => {
             trace.answers.iter().any(|answer| !matches!(answer.outcome, Outcome::Dropped { .. }))
-                || is_dropped_by_others(told, trace)
         }
         (Verdict::Host, Outcome::Delivered { packet, .. }) => {
             packet.destination == question.destination
@@ -158,15 +157,8 @@ fn agrees(told: &Explanation, question: &Question, trace: &Trace, back: Option<&
                 matches!(&back.outcome, Outcome::Left { packet, .. } if packet.destination == question.source)
             })
         }
-        // An answer whose request a rule of others drops on its way in.
-        (Verdict::Answered, Outcome::Dropped { .. }) => is_dropped_by_others(told, trace),
         _ => false,
     }
-}
-
-/// Explain does not follow the answer through the rules of others.
-fn is_dropped_by_others(_told: &Explanation, _trace: &Trace) -> bool {
-    true
 }
 
 fn left(trace: &Trace) -> bool {

@@ -1,5 +1,6 @@
 //! Why a Mapping's port has no endpoint for new connections (T6, T9).
 
+use super::others::Course;
 use super::outcome::{Cause, Stage, Verdict};
 use super::route::LOOPBACK;
 use super::walk::{End, Walk, listed};
@@ -23,7 +24,15 @@ impl Walk<'_> {
             Protocol::Udp | Protocol::Sctp => "an ICMP port unreachable",
         };
         let way = self.router.look_up(self.question.source, self.uplink_mark(), LOOPBACK);
-        let verdict = if way.is_some() {
+        let course = if self.input().is_some() { Course::TakenIn } else { Course::Sent };
+        let packet = self.first_packet();
+        let verdict = if let Some((_, finding)) = self.others_on(course, &packet) {
+            self.stop(
+                Stage::Others,
+                format!("it would get {answer}, but {} drops it", finding.what),
+            );
+            Verdict::Dropped
+        } else if way.is_some() {
             self.pass(Stage::Return, format!("the client gets {answer}"));
             Verdict::Answered
         } else {
