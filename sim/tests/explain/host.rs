@@ -95,7 +95,9 @@ fn a_rule() -> impl Strategy<Value = ForeignRule> {
             )| {
                 let family = if is_v4 { Family::V4 } else { Family::V6 };
                 let of_family = |(v4, v6): (&str, &str)| net(if is_v4 { v4 } else { v6 });
-                let mut rule = XtRule::new(target);
+                // Before our marks and drops an ACCEPT takes a packet past them; explain calls that a perhaps.
+                let passes_ours = table == XtTable::Mangle && place != Place::After;
+                let mut rule = XtRule::new(if passes_ours { XtTarget::Drop } else { target });
                 rule.source = source.map(of_family);
                 rule.destination = destination.map(of_family);
                 rule.in_interface =

@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use smartnat_core::explain::{EndpointWay, Explanation, Origin, Question, Scene, Verdict, explain};
+use smartnat_core::explain::{
+    EndpointWay, Explanation, Origin, Progress, Question, Scene, Verdict, explain,
+};
 use smartnat_core::model::{ClusterObject, Family, Protocol, ServiceEndpoint};
 use smartnat_sim::SimKernel;
 use smartnat_sim::walk::{
@@ -137,7 +139,13 @@ fn agrees(told: &Explanation, question: &Question, trace: &Trace, back: Option<&
     match (told.verdict, &trace.outcome) {
         (Verdict::Refused, Outcome::Dropped { .. }) => silent,
         (Verdict::Answered, Outcome::Dropped { cause: DropCause::Rejected(_), .. }) => {
-            trace.answers.iter().any(|answer| !matches!(answer.outcome, Outcome::Dropped { .. }))
+            // What the host answers itself by way of `lo` is not followed through others' rules.
+            question.origin == Some(Origin::Local)
+                || trace.answers.iter().any(|answer| !matches!(answer.outcome, Outcome::Dropped { .. }))
+        }
+        // A rule of others takes it past our answer.
+        (Verdict::Answered, Outcome::Delivered { .. }) => {
+            told.steps.iter().any(|step| step.progress == Progress::Perhaps)
         }
         (Verdict::Host, Outcome::Delivered { packet, .. }) => {
             packet.destination == question.destination

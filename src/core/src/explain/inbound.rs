@@ -4,9 +4,10 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use super::foreign::{Finding, Passing};
 use super::others::Course;
 use super::outcome::{Cause, EndpointWay, Progress, ReplyWay, Stage, Verdict};
-use super::route::{Hop, LOOPBACK, Way, masquerade_address};
+use super::route::{Hop, LOOPBACK, Way, is_own, masquerade_address};
 use super::walk::{End, Walk, joined, listed};
 use crate::dataplane::MappingPlane;
 use crate::model::{Family, ObjectKey, ServiceEndpoint};
@@ -34,7 +35,7 @@ impl<'a> Walk<'a> {
     }
 
     /// The Mapping that has the external endpoint on this host, and which of its ports.
-    fn owner(&self) -> Option<(&'a ObjectKey, &'a MappingPlane, usize)> {
+    pub(super) fn owner(&self) -> Option<(&'a ObjectKey, &'a MappingPlane, usize)> {
         let question = &self.question;
         self.dataplane().mappings.iter().find_map(|(key, plane)| {
             let position = plane
@@ -129,7 +130,10 @@ impl<'a> Walk<'a> {
             format!("the source {source} is in none of spec.allowedSources of {key} ({near})");
         self.stop(Stage::Source, format!("{text}; silently dropped"));
         let bits = Family::of(&source).bits();
-        End::because(Verdict::Refused, Cause::SourceRefused, text).mend(format!(
+        // To an address that is switched off the host may say so, as to any that it does not have.
+        let own = is_own(&self.scene.host, self.question.destination);
+        let verdict = if own { Verdict::Refused } else { Verdict::Dropped };
+        End::because(verdict, Cause::SourceRefused, text).mend(format!(
             "if {source} may connect, add {source}/{bits} or its network to spec.allowedSources of {key}"
         ))
     }
@@ -256,12 +260,12 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    fn hindered(
-        &mut self,
-        course: Course,
-        packet: &super::foreign::Passing,
-    ) -> Result<(), (Stage, End)> {
+    fn hindered(&mut self, course: Course, packet: &Passing) -> Result<(), (Stage, End)> {
         let Some((cause, finding)) = self.others_on(course, packet) else { return Ok(()) };
+        Err(Self::hindrance(packet, course, cause, finding))
+    }
+
+    fn hindrance(packet: &Passing, course: Course, cause: Cause, finding: Finding) -> (Stage, End) {
         let whose = if packet.reply { "the reply" } else { "it" };
         let does = if cause == Cause::ForeignDrop { "drops" } else { "translates" };
         let text = format!("{} {does} {whose}", finding.what);
@@ -269,7 +273,18 @@ impl<'a> Walk<'a> {
         if course == Course::Forwarded && packet.reply {
             end = end.mend("or restart SmartNat's rules at the head of the chain: `smartnat cleanup`, then `run`");
         }
-        Err((Stage::Others, end))
+        (Stage::Others, end)
+    }
+
+    /// What others do to a reply as it comes in, before it is translated back.
+    fn reply_arrives(&mut self, packet: &Passing, to: Option<IpAddr>) -> Result<(), (Stage, End)> {
+        let arriving = Passing { destination: to.unwrap_or(packet.destination), ..packet.clone() };
+        match self.others_on_arrival(&arriving) {
+            Some((cause, finding)) => {
+                Err(Self::hindrance(packet, Course::Forwarded, cause, finding))
+            }
+            None => Ok(()),
+        }
     }
 
     /// The way of the reply (T11).
@@ -283,6 +298,9 @@ impl<'a> Walk<'a> {
         packet.input = hop.map(|hop| hop.interface.clone());
         packet.reply = true;
         packet.translated = true;
+        if hop.is_some() {
+            self.reply_arrives(&packet, leg.way.source)?;
+        }
         if self.input().is_none() {
             self.hindered(Course::TakenIn, &packet)?;
             leg.reply.push_str("to the process of this host that asked");

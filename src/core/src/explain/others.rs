@@ -15,16 +15,25 @@ pub(super) enum Course {
     ForwardedUnknown,
     /// In, to this host, ours.
     TakenIn,
+    /// In, to be answered by our rules.
+    Answered,
     /// In, to this host, none of ours.
     TakenInUnknown,
     /// From this host, ours.
     Sent,
+    /// From this host, none of ours.
+    SentUnknown,
 }
 
 impl Course {
     fn points(self) -> Vec<Point> {
         use BuiltinHook::{Forward, Input, Output, Postrouting};
-        let at = |table, hook, ours_decide| Point { table, hook, ours_decide };
+        let at = |table, hook, ours_decide| Point {
+            table,
+            hook,
+            ours_decide,
+            ours_needed: table == "mangle" || self == Self::Answered,
+        };
         match self {
             Self::Forwarded | Self::ForwardedUnknown => vec![
                 at("mangle", Forward, false),
@@ -32,14 +41,14 @@ impl Course {
                 at("security", Forward, false),
                 at("mangle", Postrouting, false),
             ],
-            Self::TakenIn | Self::TakenInUnknown => vec![
+            Self::TakenIn | Self::TakenInUnknown | Self::Answered => vec![
                 at("mangle", Input, false),
-                at("filter", Input, self == Self::TakenIn),
+                at("filter", Input, self != Self::TakenInUnknown),
                 at("security", Input, false),
             ],
-            Self::Sent => vec![
+            Self::Sent | Self::SentUnknown => vec![
                 at("mangle", Output, false),
-                at("filter", Output, true),
+                at("filter", Output, self == Self::Sent),
                 at("security", Output, false),
                 at("mangle", Postrouting, false),
             ],
@@ -71,7 +80,7 @@ impl Walk<'_> {
             None => (BuiltinHook::Output, &["raw", "mangle"]),
         };
         for table in tables {
-            let point = Point { table, hook, ours_decide: false };
+            let point = Point { table, hook, ours_decide: false, ours_needed: *table == "mangle" };
             if let Some(found) = self.others_at(point, packet) {
                 return Some(found);
             }
@@ -83,7 +92,7 @@ impl Walk<'_> {
     pub(super) fn others_translate(&mut self, packet: &Passing) -> Option<(Cause, Finding)> {
         let local = packet.input.is_none();
         let hook = if local { BuiltinHook::Output } else { BuiltinHook::Prerouting };
-        self.others_at(Point { table: "nat", hook, ours_decide: true }, packet)
+        self.others_at(Point { table: "nat", hook, ours_decide: true, ours_needed: true }, packet)
     }
 
     /// What others do to a packet on its way on.
@@ -110,6 +119,13 @@ impl Walk<'_> {
             match finding.fate {
                 Fate::Perhaps => {
                     let text = format!("{} may drop {whose}", finding.what);
+                    self.step(Stage::Others, Progress::Perhaps, text);
+                }
+                Fate::Bypasses => {
+                    let text = format!(
+                        "{} takes {whose} past SmartNat's rules; move it behind their jump",
+                        finding.what
+                    );
                     self.step(Stage::Others, Progress::Perhaps, text);
                 }
                 Fate::Dropped => return Some((Cause::ForeignDrop, finding)),

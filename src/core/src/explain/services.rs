@@ -2,7 +2,7 @@
 
 use super::others::Course;
 use super::outcome::{Cause, Stage, Verdict};
-use super::route::LOOPBACK;
+use super::route::{LOOPBACK, is_own};
 use super::walk::{End, Walk, listed};
 use crate::admit::AdmittedMapping;
 use crate::model::{Family, ObjectKey, Protocol};
@@ -19,12 +19,18 @@ impl Walk<'_> {
         };
         let (cause, text) = self.why_none(mapping, resolved, position);
         self.stop(Stage::Endpoint, text.clone());
+        let mend = mend(mapping, resolved.waiting.as_ref(), self.family());
+        if self.input().is_some() && !is_own(&self.scene.host, self.question.destination) {
+            // An address that is switched off is none of this host: it is routed on.
+            let end = self.onwards();
+            return End::because(end.verdict, cause, text).mend(mend);
+        }
         let answer = match self.question.protocol {
             Protocol::Tcp => "a TCP reset",
             Protocol::Udp | Protocol::Sctp => "an ICMP port unreachable",
         };
         let way = self.router.look_up(self.question.source, self.uplink_mark(), LOOPBACK);
-        let course = if self.input().is_some() { Course::TakenIn } else { Course::Sent };
+        let course = if self.input().is_some() { Course::Answered } else { Course::Sent };
         let packet = self.first_packet();
         let verdict = if let Some((_, finding)) = self.others_on(course, &packet) {
             self.stop(
@@ -40,7 +46,6 @@ impl Walk<'_> {
             self.stop(stage, format!("it would get {answer}, but {}", end.summary));
             Verdict::Dropped
         };
-        let mend = mend(mapping, resolved.waiting.as_ref(), self.family());
         End::because(verdict, cause, text).mend(mend)
     }
 

@@ -2,10 +2,11 @@
 
 use std::net::IpAddr;
 
+use super::foreign::{Finding, Passing};
 use super::near::Near;
 use super::others::Course;
 use super::outcome::{Cause, Origin, Question, ReplyWay, Stage, Verdict};
-use super::route::{Hop, Way, holder};
+use super::route::{Hop, LOOPBACK, Way, holder};
 use super::walk::{End, Walk};
 use crate::dataplane::EgressPlane;
 use crate::model::{Family, Protocol};
@@ -32,17 +33,30 @@ impl<'a> Walk<'a> {
         if let Some((name, _)) = self.uplink() {
             self.pass(Stage::Guard, format!("{name} has no guard: it goes to this host itself"));
         }
-        let packet = self.first_packet();
-        if let Some((cause, finding)) = self.others_on(Course::TakenInUnknown, &packet) {
-            let text = format!("{} drops it", finding.what);
-            self.stop(Stage::Others, text.clone());
-            return End::because(Verdict::Dropped, cause, text).mend(finding.mend);
+        if let Some(end) = self.others_before_host() {
+            return end;
         }
         let address = self.question.destination;
         let on = holder(&self.scene.host, address).unwrap_or("lo");
         let text = format!("{address} is this host's own (on {on}); a process of it may answer");
         self.pass(Stage::Route, text.clone());
         End::well(Verdict::Host, text)
+    }
+
+    /// What others do on the way to this host; what it sends to itself comes back in by `lo`.
+    fn others_before_host(&mut self) -> Option<End> {
+        let mut packet = self.first_packet();
+        if self.origin == Origin::Local {
+            packet.output = Some(LOOPBACK.to_owned());
+            if let Some(end) = self.hindered_on(Course::SentUnknown, &packet) {
+                return Some(end);
+            }
+            (packet.input, packet.output) = (packet.output, None);
+            if let Some((cause, finding)) = self.others_on_arrival(&packet) {
+                return Some(self.dropped_by_others(cause, finding, &packet));
+            }
+        }
+        self.hindered_on(Course::TakenInUnknown, &packet)
     }
 
     /// What the guard lets through although nobody asked for it.
@@ -62,7 +76,7 @@ impl<'a> Walk<'a> {
         blame(end, near)
     }
 
-    fn onwards(&mut self) -> End {
+    pub(super) fn onwards(&mut self) -> End {
         if let Some((name, _)) = self.uplink().filter(|(_, uplink)| uplink.dedicated) {
             let text = format!("what arrives on uplink {name} is forwarded only for a Mapping");
             self.stop(Stage::Route, text.clone());
@@ -87,7 +101,9 @@ impl<'a> Walk<'a> {
 
     /// The external address that the source leaves with, if it is a pod with egress.
     fn egress_plane(&self) -> Option<(IpAddr, &'a EgressPlane)> {
-        if self.origin == Origin::Local || self.uplink().is_some() {
+        // A pod that connects to an external endpoint is a client like any other (T12).
+        let is_client = self.owner().is_some();
+        if self.origin == Origin::Local || self.uplink().is_some() || is_client {
             return None;
         }
         let source = self.question.source;
@@ -140,8 +156,7 @@ impl<'a> Walk<'a> {
             return self.link_down(&hop.interface);
         }
         self.pass(Stage::Route, format!("by uplink {}", hop.describe()));
-        let packet =
-            super::foreign::Passing { output: Some(hop.interface.clone()), ..self.first_packet() };
+        let packet = Passing { output: Some(hop.interface.clone()), ..self.first_packet() };
         if let Some(end) = self.hindered_on(Course::Forwarded, &packet) {
             return end;
         }
@@ -150,6 +165,10 @@ impl<'a> Walk<'a> {
         (reply.source_port, reply.port) = (packet.port, packet.source_port);
         (reply.input, reply.output) = (packet.output.clone(), packet.input.clone());
         reply.reply = true;
+        let arriving = Passing { destination: address, output: None, ..reply.clone() };
+        if let Some((cause, finding)) = self.others_on_arrival(&arriving) {
+            return self.dropped_by_others(cause, finding, &arriving);
+        }
         if let Some(end) = self.hindered_on(Course::Forwarded, &reply) {
             return end;
         }
@@ -187,8 +206,8 @@ impl<'a> Walk<'a> {
         if !self.is_up(&name) {
             return self.link_down(&name);
         }
-        let packet = super::foreign::Passing { output: Some(name.clone()), ..self.first_packet() };
-        let course = if local { Course::Sent } else { Course::ForwardedUnknown };
+        let packet = Passing { output: Some(name.clone()), ..self.first_packet() };
+        let course = if local { Course::SentUnknown } else { Course::ForwardedUnknown };
         if let Some(end) = self.hindered_on(course, &packet) {
             return end;
         }
@@ -205,12 +224,16 @@ impl<'a> Walk<'a> {
         End::because(Verdict::Dropped, Cause::InterfaceDown, text)
     }
 
-    fn hindered_on(&mut self, course: Course, packet: &super::foreign::Passing) -> Option<End> {
+    fn hindered_on(&mut self, course: Course, packet: &Passing) -> Option<End> {
         let (cause, finding) = self.others_on(course, packet)?;
+        Some(self.dropped_by_others(cause, finding, packet))
+    }
+
+    fn dropped_by_others(&mut self, cause: Cause, finding: Finding, packet: &Passing) -> End {
         let whose = if packet.reply { "the reply" } else { "it" };
         let text = format!("{} drops {whose}", finding.what);
         self.stop(Stage::Others, text.clone());
-        Some(End::because(Verdict::Dropped, cause, text).mend(finding.mend))
+        End::because(Verdict::Dropped, cause, text).mend(finding.mend)
     }
 }
 

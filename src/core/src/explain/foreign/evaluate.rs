@@ -33,6 +33,8 @@ pub(in crate::explain) struct Point {
     pub(in crate::explain) hook: BuiltinHook,
     /// Our rules decide there: what others have after them, their policy included, does not count.
     pub(in crate::explain) ours_decide: bool,
+    /// Who is accepted before them misses something of ours: a mark, a drop, an answer.
+    pub(in crate::explain) ours_needed: bool,
 }
 
 /// What becomes of the packet.
@@ -41,6 +43,8 @@ pub(in crate::explain) enum Fate {
     Dropped,
     Translated,
     Perhaps,
+    /// It is accepted before our rules see it.
+    Bypasses,
 }
 
 /// A rule or policy that matters.
@@ -67,11 +71,18 @@ impl Foreign {
         let mut findings = Vec::new();
         let tables = self.tables.iter().filter(|t| t.family == family && t.table == point.table);
         for table in tables {
-            let mut walk =
-                Walk { table, point, packet, maybe_accepted: false, uncertain_jumps: 0, findings };
+            let mut walk = Walk {
+                table,
+                point,
+                packet,
+                maybe_accepted: false,
+                passed_by: None,
+                uncertain_jumps: 0,
+                findings,
+            };
             walk.builtin();
             findings = walk.findings;
-            if findings.iter().any(|finding| finding.fate != Fate::Perhaps) {
+            if findings.iter().any(|f| matches!(f.fate, Fate::Dropped | Fate::Translated)) {
                 return findings;
             }
         }
@@ -94,6 +105,8 @@ struct Walk<'a> {
     packet: &'a Passing,
     /// A rule that could not be evaluated may have accepted it.
     maybe_accepted: bool,
+    /// The last rule that accepted it for certain, or sent it back, with its chain.
+    passed_by: Option<(String, String)>,
     /// Jumps under way that may not have been taken.
     uncertain_jumps: usize,
     findings: Vec<Finding>,
@@ -105,7 +118,8 @@ impl Walk<'_> {
         let hook = self.point.hook.name();
         let Some(chain) = table.builtins.get(hook) else { return };
         match self.rules(hook, &chain.before, 0) {
-            Decision::Accepted | Decision::Ended => return,
+            Decision::Ended => return,
+            Decision::Accepted => return self.bypassed(),
             Decision::Open if self.point.ours_decide && table.beside_ours => return,
             Decision::Open => {
                 let after = self.rules(hook, &chain.after, 0);
@@ -114,7 +128,7 @@ impl Walk<'_> {
                 }
             }
             // Out of a built-in chain a packet returns to its policy.
-            Decision::Returned => {}
+            Decision::Returned => self.bypassed(),
         }
         if chain.drops {
             let what = format!("the policy DROP of {}", self.place(hook));
@@ -124,6 +138,15 @@ impl Walk<'_> {
                 table.table
             );
             self.found(Fate::Dropped, what, mend);
+        }
+    }
+
+    fn bypassed(&mut self) {
+        if !self.point.ours_needed || !self.table.beside_ours {
+            return;
+        }
+        if let Some((chain, text)) = self.passed_by.clone() {
+            self.rule_found(Fate::Bypasses, &chain, &text);
         }
     }
 
@@ -140,6 +163,9 @@ impl Walk<'_> {
             let rule = ForeignRule::parse(text);
             let Some(certain) = self.matches(&rule) else { continue };
             let decision = self.target(chain, text, &rule.target, certain, depth);
+            if certain && matches!(rule.target, Target::Accept | Target::Return) {
+                self.passed_by = Some((chain.to_owned(), text.clone()));
+            }
             if certain && !matches!(decision, Decision::Open) {
                 return decision;
             }
