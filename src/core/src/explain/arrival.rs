@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::Scene;
 use super::outcome::{Cause, Origin, Question, Verdict};
-use super::route::{Way, holder};
+use super::route::{LOOPBACK, Way, holder};
 use super::walk::{End, Walk, listed};
 use crate::compile::Compiled;
 use crate::model::{Family, HostState};
@@ -103,7 +103,7 @@ pub(super) fn obstacle(walk: &Walk<'_>) -> Option<End> {
         let text = format!("this host does not have {}", walk.family());
         return Some(dropped(Cause::FamilyOff, text));
     }
-    let name = walk.input()?;
+    let Some(name) = walk.input() else { return unsendable(walk) };
     let Some(link) = host.links.get(name) else {
         let known = listed(host.links.keys());
         let text = format!("this host has no interface {name} (it has {known})");
@@ -115,9 +115,19 @@ pub(super) fn obstacle(walk: &Walk<'_>) -> Option<End> {
         return Some(dropped(Cause::InterfaceDown, text).mend(mend));
     }
     let source = walk.question.source;
-    let own = walk.router.look_up(source, walk.uplink_mark(), "lo") == Some(Way::Local);
+    let own = walk.router.look_up(source, walk.uplink_mark(), LOOPBACK) == Some(Way::Local);
     (own && source.is_ipv4()).then(|| {
         let text = format!("{source} is an address of this host: from elsewhere it is forged");
         dropped(Cause::Martian, text)
+    })
+}
+
+/// A process must have a route before anything of ours sees its packet.
+fn unsendable(walk: &Walk<'_>) -> Option<End> {
+    let to = walk.question.destination;
+    walk.router.look_up(to, 0, LOOPBACK).is_none().then(|| {
+        let text = format!("no route of this host leads to {to}");
+        End::because(Verdict::Dropped, Cause::NoRoute, text)
+            .mend(format!("ip route add {to} via GATEWAY"))
     })
 }
