@@ -144,7 +144,7 @@ fn agrees(told: &Explanation, question: &Question, trace: &Trace, back: Option<&
                 || trace.answers.iter().any(|answer| !matches!(answer.outcome, Outcome::Dropped { .. }))
         }
         // A rule of others takes it past our answer.
-        (Verdict::Answered, Outcome::Delivered { .. }) => {
+        (Verdict::Answered | Verdict::Dropped, Outcome::Delivered { .. }) => {
             told.steps.iter().any(|step| step.progress == Progress::Perhaps)
         }
         (Verdict::Host, Outcome::Delivered { packet, .. }) => {
