@@ -262,27 +262,14 @@ impl<'a> Walk<'a> {
 
     fn hindered(&mut self, course: Course, packet: &Passing) -> Result<(), (Stage, End)> {
         let Some((cause, finding)) = self.others_on(course, packet) else { return Ok(()) };
-        Err(Self::hindrance(packet, course, cause, finding))
-    }
-
-    fn hindrance(packet: &Passing, course: Course, cause: Cause, finding: Finding) -> (Stage, End) {
-        let whose = if packet.reply { "the reply" } else { "it" };
-        let does = if cause == Cause::ForeignDrop { "drops" } else { "translates" };
-        let text = format!("{} {does} {whose}", finding.what);
-        let mut end = End::because(Verdict::Dropped, cause, text).mend(finding.mend);
-        if course == Course::Forwarded && packet.reply {
-            end = end.mend("or restart SmartNat's rules at the head of the chain: `smartnat cleanup`, then `run`");
-        }
-        (Stage::Others, end)
+        Err(hindrance(packet, cause, finding))
     }
 
     /// What others do to a reply as it comes in, before it is translated back.
     fn reply_arrives(&mut self, packet: &Passing, to: Option<IpAddr>) -> Result<(), (Stage, End)> {
         let arriving = Passing { destination: to.unwrap_or(packet.destination), ..packet.clone() };
         match self.others_on_arrival(&arriving) {
-            Some((cause, finding)) => {
-                Err(Self::hindrance(packet, Course::Forwarded, cause, finding))
-            }
+            Some((cause, finding)) => Err(hindrance(packet, cause, finding)),
             None => Ok(()),
         }
     }
@@ -407,6 +394,14 @@ fn no_route(text: String) -> (Stage, End) {
         Stage::Route,
         end.mend("add a route to the pods' network, or look at the network of the cluster"),
     )
+}
+
+/// Others end the way.
+fn hindrance(packet: &Passing, cause: Cause, finding: Finding) -> (Stage, End) {
+    let whose = if packet.reply { "the reply" } else { "it" };
+    let does = if cause == Cause::ForeignDrop { "drops" } else { "translates" };
+    let text = format!("{} {does} {whose}", finding.what);
+    (Stage::Others, End::because(Verdict::Dropped, cause, text).mend(finding.mend))
 }
 
 fn copy(end: &End) -> End {
