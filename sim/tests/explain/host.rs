@@ -63,8 +63,8 @@ fn a_rule() -> impl Strategy<Value = ForeignRule> {
         (XtTable::Mangle, BuiltinHook::Forward),
         (XtTable::Mangle, BuiltinHook::Prerouting),
     ]);
-    let v4 = ["192.0.2.0/24", "192.0.2.5/32", "10.1.0.0/30", "203.0.113.0/24"];
-    let v6 = ["2001:db8:c::/48", "fd01::/16", "2001:db8:1::/64"];
+    let v4 = ["192.0.2.0/24", "192.0.2.5/32", "10.1.0.0/31", "10.1.0.8/32", "203.0.113.0/24"];
+    let v6 = ["2001:db8:c::/48", "fd01::/16", "fd01::2/128", "2001:db8:1::/64"];
     let interfaces = select(vec!["ext1", "ext2", "int0"]);
     let ports = select(vec![80, 8080, 6000, 40_000]);
     let states = select(vec![(true, false), (false, true), (true, true)]);

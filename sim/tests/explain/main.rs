@@ -12,7 +12,9 @@ mod host;
 mod verdicts;
 
 use proptest::prelude::*;
-use proptest::test_runner::FileFailurePersistence;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::{FileFailurePersistence, TestRunner};
+use smartnat_core::model::ClusterObject;
 
 /// Few by default: each case walks some 300 packets, several times, each through a host of its own.
 fn few() -> ProptestConfig {
@@ -27,15 +29,38 @@ fn few() -> ProptestConfig {
     }
 }
 
+/// Generated objects, mostly beside some that serve and have egress.
+fn clusters() -> impl Strategy<Value = Vec<ClusterObject>> {
+    (world::cluster(), proptest::bool::weighted(0.8)).prop_map(|(mut objects, serves)| {
+        if serves {
+            objects.extend(common::objects());
+        }
+        objects
+    })
+}
+
 proptest! {
     #![proptest_config(few())]
 
     /// T1, T2, T3, T4, T6, T7, T11, T12, T13.
     #[test]
     fn explain_says_what_the_packet_walk_does(
-        objects in world::cluster(),
+        objects in clusters(),
         circumstances in host::circumstances(),
     ) {
         verdicts::assert_explained(&objects, &circumstances);
     }
+}
+
+/// The property would say nothing if what is generated never met a verdict or an obstacle.
+#[test]
+fn what_is_generated_meets_every_verdict_and_obstacle() {
+    let mut runner = TestRunner::deterministic();
+    let worlds = (clusters(), host::circumstances());
+    let mut met = verdicts::Met::default();
+    for _ in 0..40 {
+        let world = worlds.new_tree(&mut runner).expect("a world").current();
+        met.add(&world.0, &world.1);
+    }
+    met.assert_complete();
 }

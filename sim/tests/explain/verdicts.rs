@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use smartnat_core::explain::{
-    EndpointWay, Explanation, Origin, Progress, Question, Scene, Verdict, explain,
+    Cause, EndpointWay, Explanation, Origin, Progress, Question, Scene, Verdict, explain,
 };
 use smartnat_core::model::{ClusterObject, Family, Protocol, ServiceEndpoint};
 use smartnat_sim::SimKernel;
@@ -23,7 +23,7 @@ fn questions() -> Vec<Question> {
     let origins = [
         (Some("ext1"), &["192.0.2.5", "203.0.113.77", "2001:db8:c::5", "2001:db8:1::77"][..]),
         (Some("ext2"), &["192.0.2.200", "2001:db8:c::5"]),
-        (Some("int0"), &["10.1.0.1", "10.0.0.77", "fd01::1"]),
+        (Some("int0"), &["10.1.0.1", "10.1.0.20", "10.0.0.77", "fd01::20"]),
         (None, &["10.0.0.2", "fd00::2"]),
     ];
     let targets = [
@@ -40,7 +40,8 @@ fn questions() -> Vec<Question> {
     let ports = [
         (Protocol::Tcp, 80),
         (Protocol::Tcp, 81),
-        (Protocol::Tcp, 99),
+        (Protocol::Tcp, 443),
+        (Protocol::Tcp, 8080),
         (Protocol::Udp, 5002),
         (Protocol::Udp, 6003),
         (Protocol::Sctp, 80),
@@ -227,4 +228,59 @@ fn goes_all_the_way(
 
 fn comes_back(back: &Trace) -> bool {
     !matches!(back.outcome, Outcome::Dropped { .. })
+}
+
+/// Verdicts and obstacles that explanations came to.
+#[derive(Default)]
+pub(crate) struct Met {
+    verdicts: Vec<Verdict>,
+    causes: BTreeSet<Cause>,
+}
+
+impl Met {
+    pub(crate) fn add(&mut self, objects: &[ClusterObject], circumstances: &Circumstances) {
+        let driver = circumstances.gateway(objects);
+        let scene = circumstances.scene(objects, &driver.kernel);
+        for told in questions().iter().map(|question| explain(&scene, question)) {
+            if !self.verdicts.contains(&told.verdict) {
+                self.verdicts.push(told.verdict);
+            }
+            self.causes.extend(told.cause);
+            self.causes.extend(told.endpoints.iter().filter_map(|way| way.obstacle));
+        }
+    }
+
+    pub(crate) fn assert_complete(&self) {
+        let all = [
+            Verdict::Delivered,
+            Verdict::PartlyDelivered,
+            Verdict::Egress,
+            Verdict::Passes,
+            Verdict::Host,
+            Verdict::Refused,
+            Verdict::Answered,
+            Verdict::Dropped,
+        ];
+        let missed: Vec<_> = all.iter().filter(|v| !self.verdicts.contains(v)).collect();
+        assert!(missed.is_empty(), "never met: {missed:?}");
+        let causes = [
+            Cause::InterfaceDown,
+            Cause::SourceRefused,
+            Cause::PortNotMapped,
+            Cause::AddressNotMapped,
+            Cause::AddressNotHere,
+            Cause::Conflict,
+            Cause::NoService,
+            Cause::NoServicePort,
+            Cause::NoEndpoint,
+            Cause::NoRouteToEndpoint,
+            Cause::NoReturnRoute,
+            Cause::ForeignDrop,
+            Cause::NoTransit,
+            Cause::ForwardingClosed,
+            Cause::NoRoute,
+        ];
+        let missed: Vec<_> = causes.iter().filter(|c| !self.causes.contains(c)).collect();
+        assert!(missed.is_empty(), "never met: {missed:?}");
+    }
 }

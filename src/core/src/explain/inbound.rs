@@ -396,7 +396,7 @@ fn no_route(text: String) -> (Stage, End) {
     )
 }
 
-/// Others end the way.
+/// The end of a way at somebody else's rule.
 fn hindrance(packet: &Passing, cause: Cause, finding: Finding) -> (Stage, End) {
     let whose = if packet.reply { "the reply" } else { "it" };
     let does = if cause == Cause::ForeignDrop { "drops" } else { "translates" };

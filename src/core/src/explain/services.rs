@@ -19,7 +19,8 @@ impl Walk<'_> {
         };
         let (cause, text) = self.why_none(mapping, resolved, position);
         self.stop(Stage::Endpoint, text.clone());
-        let mend = mend(mapping, resolved.waiting.as_ref(), self.family());
+        let listed = !resolved.families.of(self.family()).listed.is_empty();
+        let mend = mend(mapping, resolved.waiting.as_ref(), self.family(), listed);
         if self.input().is_some() && !is_own(&self.scene.host, self.question.destination) {
             // An address that is switched off is none of this host: it is routed on.
             let end = self.onwards();
@@ -127,7 +128,12 @@ fn or_none(text: String) -> String {
     if text.is_empty() { "none".to_owned() } else { text }
 }
 
-fn mend(mapping: &AdmittedMapping, waiting: Option<&Waiting>, family: Family) -> String {
+fn mend(
+    mapping: &AdmittedMapping,
+    waiting: Option<&Waiting>,
+    family: Family,
+    listed: bool,
+) -> String {
     let AdmittedMapping { key, service, .. } = mapping;
     match waiting {
         Some(Waiting::NoService { .. }) => {
@@ -135,6 +141,9 @@ fn mend(mapping: &AdmittedMapping, waiting: Option<&Waiting>, family: Family) ->
         }
         Some(Waiting::NoServicePort { .. }) => format!(
             "write one of these in servicePort of {key}, with the protocol of that port, or add the port to Service {service}"
+        ),
+        Some(Waiting::NoEndpoints { .. }) if listed => format!(
+            "find out why they are not ready (their readiness probes), or start another pod of Service {service}"
         ),
         None => format!(
             "give Service {service} an endpoint of {family} (ipFamilies), or use an address of the other family"

@@ -170,7 +170,8 @@ Told is the first packet of a new connection. On this host, as root, rules of ot
 those that can be evaluated are, the others are a `?`. Nothing is changed and nothing is sent. A
 snapshot has its own configuration; flags of the gateway do not count then.
 
-Exit code: 0 a Mapping takes it to an endpoint and back, or out by egress; 1 not; 2 wrong usage.")]
+Exit code: 0 a Mapping takes it to an endpoint and back, or out by egress; 1 not, or
+not to every endpoint that chance may choose; 2 wrong usage.")]
 pub struct ExplainArgs {
     /// Source address of the packet, with its port if that matters
     #[arg(long, value_name = "IP[:PORT]", required_unless_present = "write_snapshot")]
