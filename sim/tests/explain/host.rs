@@ -22,6 +22,7 @@ use crate::common::*;
 const THEIRS: &str = "THEIRS";
 
 /// What else is so on a host.
+#[allow(clippy::struct_excessive_bools, reason = "independent circumstances")]
 #[derive(Clone, Debug)]
 pub(crate) struct Circumstances {
     masquerade: bool,
