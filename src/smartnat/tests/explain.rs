@@ -11,7 +11,7 @@ use smartnat_core::model::{
     ClusterObject, ClusterState, Family, GatewayConfig, HostRoute, HostState, InterfaceAddress,
     Link, Protocol,
 };
-use smartnat_sim::scenario::{mapping, service};
+use smartnat_sim::scenario::{MappingBuilder, mapping, service};
 
 /// What fits on a terminal of the least height.
 const SCREEN: usize = 24;
@@ -81,12 +81,14 @@ fn objects() -> Vec<ClusterObject> {
             Some("http"),
         ),
     ];
-    [echo.build(), idle.build(), mappings.map(|m| m.build()).to_vec()].concat()
+    [echo.build(), idle.build(), mappings.map(MappingBuilder::build).to_vec()].concat()
 }
 
 fn scene() -> Scene {
     let mut cluster = ClusterState::default();
-    objects().into_iter().for_each(|object| cluster.update(object));
+    for object in objects() {
+        cluster.update(object);
+    }
     let config = GatewayConfig { uplink_pattern: "ext[0-9]".into(), ..GatewayConfig::default() };
     Scene { cluster, host: host(), config, ..Scene::default() }
 }
