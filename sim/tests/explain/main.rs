@@ -16,11 +16,11 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::{FileFailurePersistence, TestRunner};
 use smartnat_core::model::ClusterObject;
 
-/// Few by default: each case walks some 300 packets, several times, each through a host of its own.
+/// Few by default: each case walks some 400 packets, several times, each through a host of its own.
 fn few() -> ProptestConfig {
     let regressions = FileFailurePersistence::Direct("tests/regressions/explain.txt");
     let asked = ProptestConfig::default();
-    let cases = if std::env::var_os("PROPTEST_CASES").is_some() { asked.cases } else { 24 };
+    let cases = if std::env::var_os("PROPTEST_CASES").is_some() { asked.cases } else { 12 };
     ProptestConfig {
         cases,
         failure_persistence: Some(Box::new(regressions)),

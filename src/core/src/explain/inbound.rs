@@ -62,6 +62,12 @@ impl<'a> Walk<'a> {
         if !self.source_is_allowed(key, plane) {
             return self.refused(key);
         }
+        if let Some((name, _)) = self.uplink().filter(|(_, uplink)| uplink.guarded) {
+            self.pass(
+                Stage::Guard,
+                format!("the guard of {name} lets it pass, as a Mapping has it"),
+            );
+        }
         let family = self.family();
         let port = &plane.ports[position];
         let active = port.endpoints.get(&family).map_or(&[][..], |set| &set.active);

@@ -78,7 +78,9 @@ fn endpoint(flag: &str, value: &str, text: &str) -> Result<(IpAddr, Option<u16>)
         None => address,
     };
     let address = address.parse().map_err(|_| no_address())?;
-    let valid = port.parse::<u16>().ok().filter(|port| *port != 0);
+    // The number parser of the standard library also takes a sign.
+    let digits = port.bytes().all(|b| b.is_ascii_digit());
+    let valid = port.parse::<u16>().ok().filter(|port| digits && *port != 0);
     let port = valid.ok_or_else(|| {
         wrong(flag, value, &format!("has no valid port {port:?}; write a number from 1 to 65535"))
     })?;
