@@ -9,6 +9,7 @@ pub mod admit;
 pub mod compile;
 pub mod dataplane;
 pub mod diff;
+pub mod explain;
 pub mod flows;
 pub mod gateway;
 pub mod lint;

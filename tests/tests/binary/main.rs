@@ -23,3 +23,4 @@ mod b09_commands;
 mod b10_signals;
 mod b11_host_changes;
 mod b12_foreign;
+mod b13_explain;

@@ -5,6 +5,7 @@ mod routing;
 mod sets;
 
 pub use iptables::mark_chain_uplinks;
+pub(crate) use routing::{routes as routing_routes, rules as routing_rules};
 
 use std::collections::{BTreeMap, BTreeSet};
 

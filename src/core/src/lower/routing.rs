@@ -17,7 +17,7 @@ const MAIN: u32 = 254;
 /// else a marked packet would go back out. Egress goes where main has more than a
 /// default route, unless only an uplink leads there. The rest goes by the mark, and nowhere
 /// else while that uplink is down.
-pub(super) fn rules(dataplane: &Dataplane) -> BTreeSet<RoutingRule> {
+pub(crate) fn rules(dataplane: &Dataplane) -> BTreeSet<RoutingRule> {
     let marks = dataplane.marks;
     let mut rules = BTreeSet::new();
     for family in dataplane.families.iter().copied() {
@@ -73,7 +73,7 @@ fn has_egress(dataplane: &Dataplane, uplink: &str, family: Family) -> bool {
 }
 
 /// Per uplink that is up one table: its connected subnets and a default route by its gateway.
-pub(super) fn routes(dataplane: &Dataplane) -> BTreeSet<Route> {
+pub(crate) fn routes(dataplane: &Dataplane) -> BTreeSet<Route> {
     let mut routes = BTreeSet::new();
     for (name, uplink) in dataplane.uplinks.iter().filter(|(_, u)| u.up) {
         let table = dataplane.table_base + uplink.number;

@@ -19,3 +19,4 @@ pub use parse::parse_rule;
 pub use render::render_rule;
 pub use restore::{LineKind, RestoreInput, RestoreLine, render_transaction};
 pub use save::{ForeignTable, ParseError, SavedTables, parse_save};
+pub(crate) use words::split as split_words;

@@ -72,6 +72,9 @@ pub struct SavedTables {
     pub ours: BTreeMap<XtTable, XtTableState>,
     /// What is foreign, of every table that was printed.
     pub foreign: BTreeMap<String, ForeignTable>,
+    /// How many foreign rules come before our first jump, by table and built-in chain; a chain
+    /// without a jump of ours is absent.
+    pub rules_ahead: BTreeMap<(String, String), usize>,
     /// Tables that the nft flavour leaves out since it cannot read them.
     pub unreadable: BTreeSet<String>,
 }
@@ -183,6 +186,8 @@ impl<'a> OpenTable<'a> {
             if let Some(rules) = ours.chains.get_mut(&ChainName(own(chain))) {
                 rules.push(typed(family, text, is_chain));
             } else if let Some(hook) = hook.filter(|_| goes_to_ours(text)) {
+                let ahead = foreign.builtin_rules.get(*chain).map_or(0, Vec::len);
+                saved.rules_ahead.entry((own(self.name), own(chain))).or_insert(ahead);
                 ours.jumps.entry(hook).or_default().push(typed(family, text, is_chain));
             } else if self.chains.contains(chain) {
                 foreign.chains.entry(own(chain)).or_default().push(text.to_string());

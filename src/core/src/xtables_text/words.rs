@@ -5,7 +5,7 @@ const MAX_WORDS: usize = 1024;
 
 /// Splits a line at blanks; a word may be in double quotes with backslash escapes. `None` for an
 /// open quote or too many words.
-pub(super) fn split(line: &str) -> Option<Vec<String>> {
+pub(crate) fn split(line: &str) -> Option<Vec<String>> {
     let mut words = Vec::new();
     let mut rest = line.chars().peekable();
     loop {

@@ -7,6 +7,7 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
+use smartnat_core::explain::Foreign;
 use smartnat_core::model::{Family, HostState, IptablesFlavour};
 use smartnat_core::objects::{
     BuiltinChain, Flow, FlowFilter, FlowKey, KernelState, ObservationScope, SET_PREFIX, SysctlKey,
@@ -18,7 +19,7 @@ use thiserror::Error;
 use crate::conntrack::ConntrackClient;
 use crate::ipset::IpsetClient;
 use crate::routing::Routing;
-use crate::survey::{Survey, Uplinks, forwarding_users, survey};
+use crate::survey::{Survey, Uplinks, forwarding_users, obstacles, survey};
 use crate::xtables::{Xtables, XtablesError, XtablesSettings};
 use crate::{is_privileged, observe_host, sysctl};
 
@@ -124,6 +125,11 @@ impl LinuxKernel {
     /// What is foreign and matters, given the uplinks.
     pub fn survey(&self, uplinks: &Uplinks) -> Survey {
         survey(self.flavour(), self.xtables.settings(), uplinks)
+    }
+
+    /// What others have in the way of packets.
+    pub fn obstacles(&self) -> Foreign {
+        obstacles(self.flavour(), self.xtables.settings())
     }
 
     /// What of others needs the host to forward, for people, by family.

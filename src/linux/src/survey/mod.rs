@@ -3,6 +3,7 @@
 mod forwarding;
 mod messages;
 mod native;
+mod obstacles;
 mod sockets;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,6 +19,7 @@ use crate::xtables::{Flavour, Xtables, XtablesSettings};
 
 pub use forwarding::forwarding_users;
 pub use native::{Hook, NativeChain, TableFamily};
+pub use obstacles::obstacles;
 
 /// Findings of one kind that messages name one by one.
 const MAX_NAMED: usize = 5;

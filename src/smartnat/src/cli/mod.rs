@@ -31,6 +31,7 @@ Examples:
   smartnat validate -f manifests/                        check Mappings before they are used
   smartnat plan --manifests manifests/ --uplink eth1     show what would change on this host
   smartnat run --manifests manifests/ --uplink eth1      serve them
+  smartnat explain --from 198.51.100.7 --to 203.0.113.10:8080/tcp ...  why a packet does not arrive
   smartnat status                                        what the running instance does
   smartnat cleanup                                       remove everything of ours
 
@@ -49,6 +50,8 @@ pub enum Command {
     Validate(ValidateArgs),
     /// Show what would change on this host
     Plan(PlanArgs),
+    /// Tell the way of a packet and of its reply, and who is responsible
+    Explain(ExplainArgs),
     /// Show what the running instance does
     #[command(
         after_help = "Ends with 1 when no instance runs in this network namespace, or it is \
@@ -152,6 +155,53 @@ pub struct PlanArgs {
     pub kernel: KernelFlags,
 }
 
+/// Arguments of `explain`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  smartnat explain --from 198.51.100.7 --to 203.0.113.10:8080/tcp --manifests manifests/ --uplink eth1
+  smartnat explain --from '[2001:db8::7]:4711' --to '[2001:db8:1::10]:53/udp' --manifests m/ --uplink eth1
+  smartnat explain --from 10.244.1.7 --to 192.0.2.1:443/tcp ...            a pod on its way out
+  smartnat explain ... --host gw1.yaml                                     offline (see `smartnat host`)
+  smartnat explain --manifests m/ --uplink eth1 --write-snapshot gw1.yaml  all that it depends on, as a file
+  smartnat explain --snapshot gw1.yaml --from 198.51.100.7 --to 203.0.113.10:8080/tcp
+
+Told is the first packet of a new connection. On this host, as root, rules of others are looked at too:
+those that can be evaluated are, the others are a `?`. Nothing is changed and nothing is sent. A
+snapshot has its own configuration; flags of the gateway do not count then.
+
+Exit code: 0 a Mapping takes it to an endpoint and back, or out by egress; 1 not, or
+not to every endpoint that chance may choose; 2 wrong usage.")]
+pub struct ExplainArgs {
+    /// Source address of the packet, with its port if that matters
+    #[arg(long, value_name = "IP[:PORT]", required_unless_present = "write_snapshot")]
+    pub from: Option<String>,
+    /// Destination; the protocol is tcp (default), udp or sctp
+    #[arg(long, value_name = "IP:PORT/PROTO", required_unless_present = "write_snapshot")]
+    pub to: Option<String>,
+    /// Where it arrives, or `lo` for this host's own packets [default: as its addresses tell]
+    #[arg(long, value_name = "NAME")]
+    pub interface: Option<String>,
+    /// Directory of YAML files with Mappings, Services and endpoints
+    #[arg(long, value_name = "DIR")]
+    pub manifests: Option<String>,
+    /// Explain for the host of this file (see `smartnat host`) instead of this one
+    #[arg(long, value_name = "FILE")]
+    pub host: Option<PathBuf>,
+    /// Explain from a file of --write-snapshot alone
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["manifests", "host"])]
+    pub snapshot: Option<PathBuf>,
+    /// Write all that the explanation depends on into this file
+    #[arg(long, value_name = "FILE")]
+    pub write_snapshot: Option<PathBuf>,
+    /// Which interfaces are uplinks.
+    #[command(flatten)]
+    pub gateway: GatewayFlags,
+    /// What carries the dataplane.
+    #[command(flatten)]
+    pub kernel: KernelFlags,
+}
+
 /// Arguments of `cleanup`.
 #[derive(Args, Debug)]
 #[command(after_help = "\
@@ -190,6 +240,11 @@ impl Cli {
             }
             Command::Validate(args) => args.gateway.add_to(&mut layer),
             Command::Plan(args) => {
+                layer.flag("manifests", args.manifests.as_ref());
+                args.gateway.add_to(&mut layer);
+                args.kernel.add_to(&mut layer);
+            }
+            Command::Explain(args) => {
                 layer.flag("manifests", args.manifests.as_ref());
                 args.gateway.add_to(&mut layer);
                 args.kernel.add_to(&mut layer);

@@ -1,6 +1,7 @@
 //! The commands, one a module.
 
 mod cleanup;
+mod explain;
 mod handover;
 mod host;
 mod plan;
@@ -33,6 +34,7 @@ pub fn execute(
         Command::Run(args) => run::run(&settings, args),
         Command::Validate(args) => validate::validate(&settings, args, format),
         Command::Plan(args) => plan::plan(&settings, args, format),
+        Command::Explain(args) => explain::explain(&settings, args, format),
         Command::Status => status::status(&settings, format),
         Command::Cleanup(args) => cleanup::cleanup(&settings, args, format),
         Command::Host => host::host(format),

@@ -116,3 +116,15 @@ fn an_output_that_was_cut_is_no_output() {
     assert_eq!(line("*nat\n\nwhat\n"), 3);
     assert_eq!(parse_save(Family::V4, ""), Ok(super::super::SavedTables::default()));
 }
+
+/// Rules of others before our first jump decide first; explain tells them apart from those after it.
+#[test]
+fn rules_ahead_of_our_first_jump_are_counted() {
+    let saved = parse_save(Family::V4, SAVED).unwrap();
+    let ahead = |table: &str, chain: &str| {
+        saved.rules_ahead.get(&(table.to_owned(), chain.to_owned())).copied()
+    };
+    assert_eq!(ahead("nat", "PREROUTING"), Some(1));
+    assert_eq!(ahead("nat", "POSTROUTING"), None, "no jump of ours");
+    assert_eq!(ahead("filter", "INPUT"), None);
+}

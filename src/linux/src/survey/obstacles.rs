@@ -1,0 +1,52 @@
+//! Rules and policies of others that a packet may meet, for an explanation of its way.
+
+use smartnat_core::explain::{DroppingChain, Foreign};
+use smartnat_core::model::{Family, IptablesFlavour};
+use smartnat_core::objects::BuiltinHook;
+
+use super::native::{Hook, base_chains};
+use super::program;
+use crate::xtables::{Flavour, Xtables, XtablesSettings};
+
+/// Reads them in the calling thread's network namespace. Our rules are, or will be, in `serving`.
+/// A part that cannot be read is named in the result.
+pub fn obstacles(serving: IptablesFlavour, settings: XtablesSettings) -> Foreign {
+    let mut found = Foreign::default();
+    let mut nft_is_read = false;
+    for flavour in Flavour::ALL {
+        // A flavour without programs was not used by anybody.
+        let Ok(mut xtables) = Xtables::detect(flavour.into(), settings) else { continue };
+        match xtables.read() {
+            Ok(tables) => {
+                nft_is_read |= flavour == Flavour::Nft;
+                for (family, saved) in &tables {
+                    let beside_ours = serving == flavour.into();
+                    found.add_tables(&program(flavour), *family, beside_ours, saved);
+                }
+            }
+            Err(error) => found.unreadable.push(error.to_string()),
+        }
+    }
+    match base_chains(!nft_is_read) {
+        Ok(chains) => {
+            let dropping = chains.into_iter().filter(|chain| chain.drops);
+            found.dropping_chains.extend(dropping.map(|chain| DroppingChain {
+                name: chain.to_string(),
+                families: Family::ALL.into_iter().filter(|f| chain.family.carries(*f)).collect(),
+                hook: hook(chain.hook),
+            }));
+        }
+        Err(error) => found.unreadable.push(format!("chains of nftables: {error}")),
+    }
+    found
+}
+
+fn hook(hook: Hook) -> BuiltinHook {
+    match hook {
+        Hook::Prerouting => BuiltinHook::Prerouting,
+        Hook::Input => BuiltinHook::Input,
+        Hook::Forward => BuiltinHook::Forward,
+        Hook::Output => BuiltinHook::Output,
+        Hook::Postrouting => BuiltinHook::Postrouting,
+    }
+}
