@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
+use smartnat_sim::SimKernel;
+
 use super::DemoError;
 use crate::lab::Lab;
 
@@ -54,6 +56,17 @@ impl HostState {
         })?;
         lines.insert("sysctl".into(), sysctls);
         Ok(Self { lines })
+    }
+
+    /// That of a simulated host.
+    pub(super) fn of_simulated(kernel: &SimKernel) -> Self {
+        let (xtables, sets) = (format!("{:#?}", kernel.xtables()), format!("{:#?}", kernel.sets()));
+        let (routing, sysctls) =
+            (format!("{:#?}", kernel.routing()), format!("{:#?}", kernel.sysctls()));
+        let places =
+            [("iptables", xtables), ("ipset", sets), ("routing", routing), ("sysctl", sysctls)];
+        let lines = |text: String| text.lines().map(str::to_owned).collect();
+        Self { lines: places.map(|(place, text)| (place.to_owned(), lines(text))).into() }
     }
 
     /// How many lines there are.
