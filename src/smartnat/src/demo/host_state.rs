@@ -1,10 +1,12 @@
 //! Everything of a host that the controller may touch, as text that can be compared.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
 use smartnat_sim::SimKernel;
+use smartnat_sim::kernel::{Policy, XtFlavour};
 
 use super::DemoError;
 use crate::lab::Lab;
@@ -60,7 +62,7 @@ impl HostState {
 
     /// That of a simulated host.
     pub(super) fn of_simulated(kernel: &SimKernel) -> Self {
-        let (xtables, sets) = (format!("{:#?}", kernel.xtables()), format!("{:#?}", kernel.sets()));
+        let (xtables, sets) = (iptables_lines(kernel), format!("{:#?}", kernel.sets()));
         let (routing, sysctls) =
             (format!("{:#?}", kernel.routing()), format!("{:#?}", kernel.sysctls()));
         let places =
@@ -88,6 +90,24 @@ impl HostState {
         }
         found
     }
+}
+
+/// Chains and rules of a simulated host, with the table of each. Empty built-in chains of the legacy
+/// flavour are passed over, as on Linux (T16).
+fn iptables_lines(kernel: &SimKernel) -> String {
+    let is_legacy = kernel.xtables().flavour() == XtFlavour::Legacy;
+    let mut lines = String::new();
+    for table in kernel.xtables().tables() {
+        for (hook, chain) in table.builtins() {
+            if !(is_legacy && chain.rules.is_empty() && chain.policy == Policy::Accept) {
+                let _ = writeln!(lines, "{:?} {hook:?} {chain:?}", table.id());
+            }
+        }
+        for (name, rules) in table.chains() {
+            let _ = writeln!(lines, "{:?} {name:?} {rules:?}", table.id());
+        }
+    }
+    lines
 }
 
 /// Without dates and counters; without tables of the legacy flavour that hold nothing, which the
