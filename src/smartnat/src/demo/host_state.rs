@@ -5,6 +5,8 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
+use smartnat_core::compile::sysctl_scope;
+use smartnat_core::model::GatewayConfig;
 use smartnat_sim::SimKernel;
 use smartnat_sim::kernel::{Policy, XtFlavour};
 
@@ -61,10 +63,10 @@ impl HostState {
     }
 
     /// That of a simulated host.
-    pub(super) fn of_simulated(kernel: &SimKernel) -> Self {
+    pub(super) fn of_simulated(kernel: &SimKernel, config: &GatewayConfig) -> Self {
         let (xtables, sets) = (iptables_lines(kernel), format!("{:#?}", kernel.sets()));
-        let (routing, sysctls) =
-            (format!("{:#?}", kernel.routing()), format!("{:#?}", kernel.sysctls()));
+        let routing = format!("{:#?}", kernel.routing());
+        let sysctls = sysctl_lines(kernel, config);
         let places =
             [("iptables", xtables), ("ipset", sets), ("routing", routing), ("sysctl", sysctls)];
         let lines = |text: String| text.lines().map(str::to_owned).collect();
@@ -90,6 +92,18 @@ impl HostState {
         }
         found
     }
+}
+
+/// Every sysctl that the controller may change, and the values before ours that are still recorded.
+fn sysctl_lines(kernel: &SimKernel, config: &GatewayConfig) -> String {
+    let mut lines = String::new();
+    for key in sysctl_scope(&kernel.host(), config) {
+        let _ = writeln!(lines, "{key} = {:?}", kernel.sysctl(&key));
+    }
+    for (key, value) in kernel.sysctls().originals() {
+        let _ = writeln!(lines, "{key} was {value:?}");
+    }
+    lines
 }
 
 /// Chains and rules of a simulated host, with the table of each. Empty built-in chains of the legacy

@@ -71,7 +71,8 @@ impl SimulatedStage {
             network.serve(pod, pod, &[], &tcp).map_err(refused)?;
             network.serve(pod, pod, &[], &udp).map_err(refused)?;
         }
-        let before = HostState::of_simulated(&network.host(GATEWAY).map_err(refused)?.kernel);
+        let kernel = &network.host(GATEWAY).map_err(refused)?.kernel;
+        let before = HostState::of_simulated(kernel, &config);
         Ok(Self {
             topology,
             network,
@@ -282,7 +283,8 @@ impl Stage for SimulatedStage {
     }
 
     fn compare_host(&self) -> Result<Comparison, DemoError> {
-        let after = HostState::of_simulated(&self.network.host(GATEWAY).map_err(refused)?.kernel);
+        let kernel = &self.network.host(GATEWAY).map_err(refused)?.kernel;
+        let after = HostState::of_simulated(kernel, &self.config);
         Ok(Comparison { lines: self.before.len(), differences: after.differences(&self.before) })
     }
 
