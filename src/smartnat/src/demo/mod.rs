@@ -83,7 +83,10 @@ pub enum DemoError {
     /// Traffic that a step needs did not come about.
     #[error("{0}")]
     Unserved(String),
-    /// The simulated network cannot be built, or met what it does not understand.
+    /// The simulated network met what it does not understand.
+    #[error("the simulated network: {0}")]
+    Refused(smartnat_sim::walk::Refusal),
+    /// The simulated network cannot be built.
     #[error("the simulated network: {0}")]
     Simulation(String),
     /// The result cannot be written.

@@ -311,7 +311,7 @@ impl Stage for SimulatedStage {
 }
 
 fn refused(refusal: Refusal) -> DemoError {
-    DemoError::Simulation(refusal.to_string())
+    DemoError::Refused(refusal)
 }
 
 /// As the clients on Linux tell it.
