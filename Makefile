@@ -9,12 +9,12 @@ SHELL := /bin/bash
 PACKAGES := iptables ipset iproute2 nftables conntrack tcpdump iputils-ping gcc libc6-dev clang libclang-dev libipset-dev pkg-config
 FUZZ_TARGETS := $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
 TARGET := $(or $(CARGO_TARGET_DIR),target)
-SUDO := $(shell [ "$$(id -u)" = 0 ] || command -v sudo)
+SUDO := $(shell [ "$$(id -u)" = 0 ] || command -v sudo || true)
 
-.PHONY: help deps demo test lint fmt crd deps-fuzz fuzz defects parity ci clean
+.PHONY: help deps demo bench-walk test lint fmt crd deps-fuzz fuzz defects parity ci clean
 
 help: ## Show the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 deps: ## Install what building, running and testing need (Debian's packages)
 	@missing=(); for p in $(PACKAGES); do dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || missing+=($$p); done; \
@@ -25,9 +25,14 @@ deps: ## Install what building, running and testing need (Debian's packages)
 	fi
 	@command -v cargo >/dev/null || { echo "cargo is missing: install the Rust toolchain named in Cargo.toml (rust-version)" >&2; exit 1; }
 
-demo: deps ## Real packets through a throw-away gateway, no cluster needed
+demo: ## Real packets through a throw-away gateway, no cluster needed; simulated where there is no root
+	@if [ "$$(id -u)" = 0 ] || command -v sudo >/dev/null; then $(MAKE) --no-print-directory deps; \
+	else echo "neither root nor sudo: the demo runs on the simulated kernel"; fi
 	cargo build
 	$(SUDO) $(TARGET)/debug/smartnat demo
+
+bench-walk: ## Packets a second through the simulated kernel
+	cargo bench -p smartnat-sim --bench walk
 
 test: deps ## All tests; those on real packets need root and say "skipped" without
 	cargo build -p smartnat

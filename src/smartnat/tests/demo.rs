@@ -2,8 +2,10 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -50,6 +52,7 @@ fn every_step_passes_and_is_told_as_json() {
     assert!(output.status.success(), "{text}\n{errors}");
     let report: serde_json::Value = serde_json::from_str(&text).unwrap();
     assert_eq!(report["passed"], true);
+    assert_eq!(report["kernel"], "linux");
     let steps = report["steps"].as_array().unwrap();
     assert_eq!(steps.len(), 10, "{text}");
     assert!(steps.iter().all(|step| step["passed"] == true), "{text}");
@@ -61,8 +64,12 @@ fn the_legacy_flavour_tells_the_same_story() {
     if !lab::available() || !is_installed("iptables-legacy-restore") {
         return;
     }
-    let options =
-        DemoOptions { program: PROGRAM.into(), flavour: IptablesFlavour::Legacy, json: true };
+    let options = DemoOptions {
+        program: PROGRAM.into(),
+        flavour: IptablesFlavour::Legacy,
+        simulated: None,
+        json: true,
+    };
     assert!(demo::run(&options).unwrap());
 }
 
@@ -89,21 +96,51 @@ fn an_interrupt_leaves_nothing_behind() {
     assert_eq!(left_by(process), [""; 0]);
 }
 
-#[test]
-fn without_root_it_says_so() {
-    use std::os::unix::fs::PermissionsExt;
-    use std::os::unix::process::CommandExt;
-
-    if !lab::available() {
-        return;
-    }
+/// What the demo does for an unprivileged user.
+fn unprivileged(arguments: &[&str]) -> Output {
     // A place that everybody may read, which the build directory need not be.
     let directory = tempfile::tempdir().unwrap();
     fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let program = directory.path().join("smartnat");
     fs::copy(PROGRAM, &program).unwrap();
-    let output = Command::new(&program).arg("demo").uid(65534).gid(65534).output().unwrap();
+    let mut command = Command::new(&program);
+    command.arg("demo").args(arguments);
+    if nix::unistd::geteuid().is_root() {
+        command.uid(65534).gid(65534);
+    }
+    command.output().unwrap()
+}
+
+#[test]
+fn without_root_the_story_is_told_on_the_simulated_kernel() {
+    let output = unprivileged(&[]);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
+    let top: Vec<&str> = text.lines().take(3).collect();
+    assert!(top[0].contains("ON THE SIMULATED KERNEL"), "{text}");
+    assert!(top[1].contains("no real packets, since this is not root"), "{text}");
+    assert!(top[2].contains("sudo smartnat demo"), "{text}");
+    assert!(text.contains("10 of 10 steps passed on the simulated kernel"), "{text}");
+    assert!(!text.contains(" ms"), "{text}");
+    let output = unprivileged(&["-o", "json"]);
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["kernel"], "simulated");
+    assert_eq!(report["passed"], true);
+    assert_eq!(report["steps"].as_array().unwrap().len(), 10);
+}
+
+#[test]
+fn the_simulated_kernel_can_be_asked_for() {
+    let output = Command::new(PROGRAM).args(["demo", "--backend", "simulated"]).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    assert!(text.contains("since it was asked for"), "{text}");
+}
+
+#[test]
+fn real_packets_without_root_are_refused_when_asked_for() {
+    let output = unprivileged(&["--backend", "iptables"]);
     assert_eq!(output.status.code(), Some(1));
     let message = String::from_utf8_lossy(&output.stderr);
-    assert!(message.contains("the demo needs root"), "{message}");
+    assert!(message.contains("on real packets needs root"), "{message}");
 }

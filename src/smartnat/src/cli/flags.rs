@@ -128,8 +128,17 @@ impl KernelFlags {
 
 /// Arguments of `demo`.
 #[derive(Args, Clone, Debug, Default)]
-#[command(after_help = "Needs root. Nothing outside its own namespaces is touched.")]
+#[command(after_help = "\
+Examples:
+  sudo smartnat demo                   real packets in network namespaces of its own
+  smartnat demo --backend simulated    the same story on the simulated kernel, without root
+
+Without root, iptables or ipset it runs on the simulated kernel by itself, and says so; -o json has
+it as \"kernel\". Nothing outside its own namespaces is touched.")]
 pub struct DemoArgs {
+    /// What carries the packets [default: iptables, where it can be used]
+    #[arg(long, value_name = "KIND", value_parser = Hinted(&["iptables", "simulated"]))]
+    backend: Option<String>,
     /// Which iptables programs are used, never both [default: auto]
     #[arg(long, value_name = "FLAVOUR", value_parser = FLAVOUR)]
     iptables_flavour: Option<String>,
@@ -138,6 +147,7 @@ pub struct DemoArgs {
 impl DemoArgs {
     /// Adds what was given.
     pub fn add_to(&self, layer: &mut Layer) {
+        layer.flag("backend", self.backend.as_ref());
         layer.flag("iptablesFlavour", self.iptables_flavour.as_ref());
     }
 }

@@ -27,7 +27,7 @@ pub struct Cli {
 
 const EXAMPLES: &str = "\
 Examples:
-  smartnat demo                                          see it work in throwaway namespaces
+  smartnat demo                                          see it work; real packets with sudo
   smartnat validate -f manifests/                        check Mappings before they are used
   smartnat plan --manifests manifests/ --uplink eth1     show what would change on this host
   smartnat run --manifests manifests/ --uplink eth1      serve them
@@ -64,7 +64,7 @@ pub enum Command {
     Host,
     /// Print the definition of the Mapping resource
     Crd,
-    /// Show the whole thing at work in throwaway network namespaces
+    /// Show the whole thing at work in throwaway network namespaces, or simulated without root
     Demo(DemoArgs),
     /// Print completions for a shell
     #[command(

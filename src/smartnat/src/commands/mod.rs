@@ -10,9 +10,10 @@ mod status;
 mod validate;
 
 use clap::CommandFactory;
+use smartnat_core::model::Backend;
 
 use crate::cli::{Cli, Command, OutputFormat};
-use crate::demo::{self, DemoError, DemoOptions};
+use crate::demo::{self, DemoError, DemoOptions, WhySimulated};
 use crate::error::{CommandError, Outcome};
 use crate::settings::Settings;
 use crate::{logging, output};
@@ -46,7 +47,12 @@ pub fn execute(
 fn demo(settings: &Settings, format: OutputFormat) -> Result<Outcome, CommandError> {
     let failed = |error: DemoError| CommandError::Failed(error.to_string());
     let options = DemoOptions::new(format == OutputFormat::Json).map_err(failed)?;
-    let options = DemoOptions { flavour: settings.flavour, ..options };
+    let simulated = match (settings.gateway.backend, settings.origin("backend")) {
+        (Backend::Simulated, _) => Some(WhySimulated::Asked),
+        (_, Some(_)) => None,
+        (_, None) => demo::why_not_real(),
+    };
+    let options = DemoOptions { flavour: settings.flavour, simulated, ..options };
     let passed = demo::run(&options).map_err(failed)?;
     Ok(if passed { Outcome::Success } else { Outcome::Rejected })
 }

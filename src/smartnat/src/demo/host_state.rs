@@ -1,8 +1,14 @@
 //! Everything of a host that the controller may touch, as text that can be compared.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
+
+use smartnat_core::compile::sysctl_scope;
+use smartnat_core::model::GatewayConfig;
+use smartnat_sim::SimKernel;
+use smartnat_sim::kernel::{Policy, XtFlavour};
 
 use super::DemoError;
 use crate::lab::Lab;
@@ -56,6 +62,17 @@ impl HostState {
         Ok(Self { lines })
     }
 
+    /// That of a simulated host.
+    pub(super) fn of_simulated(kernel: &SimKernel, config: &GatewayConfig) -> Self {
+        let (xtables, sets) = (iptables_lines(kernel), format!("{:#?}", kernel.sets()));
+        let routing = format!("{:#?}", kernel.routing());
+        let sysctls = sysctl_lines(kernel, config);
+        let places =
+            [("iptables", xtables), ("ipset", sets), ("routing", routing), ("sysctl", sysctls)];
+        let lines = |text: String| text.lines().map(str::to_owned).collect();
+        Self { lines: places.map(|(place, text)| (place.to_owned(), lines(text))).into() }
+    }
+
     /// How many lines there are.
     pub(super) fn len(&self) -> usize {
         self.lines.values().map(Vec::len).sum()
@@ -75,6 +92,36 @@ impl HostState {
         }
         found
     }
+}
+
+/// Every sysctl that the controller may change, and the values before ours that are still recorded.
+fn sysctl_lines(kernel: &SimKernel, config: &GatewayConfig) -> String {
+    let mut lines = String::new();
+    for key in sysctl_scope(&kernel.host(), config) {
+        let _ = writeln!(lines, "{key} = {:?}", kernel.sysctl(&key));
+    }
+    for (key, value) in kernel.sysctls().originals() {
+        let _ = writeln!(lines, "{key} was {value:?}");
+    }
+    lines
+}
+
+/// Chains and rules of a simulated host, with the table of each. Empty built-in chains of the legacy
+/// flavour are passed over, as on Linux (T16).
+fn iptables_lines(kernel: &SimKernel) -> String {
+    let is_legacy = kernel.xtables().flavour() == XtFlavour::Legacy;
+    let mut lines = String::new();
+    for table in kernel.xtables().tables() {
+        for (hook, chain) in table.builtins() {
+            if !(is_legacy && chain.rules.is_empty() && chain.policy == Policy::Accept) {
+                let _ = writeln!(lines, "{:?} {hook:?} {chain:?}", table.id());
+            }
+        }
+        for (name, rules) in table.chains() {
+            let _ = writeln!(lines, "{:?} {name:?} {rules:?}", table.id());
+        }
+    }
+    lines
 }
 
 /// Without dates and counters; without tables of the legacy flavour that hold nothing, which the

@@ -6,6 +6,8 @@ use std::path::Path;
 
 use serde::Deserialize;
 use serde_yaml_ng::Value;
+use smartnat_cluster::manifests::{ManifestStore, Severity};
+use smartnat_core::model::ClusterObject;
 
 use super::DemoError;
 
@@ -33,6 +35,41 @@ pub(super) enum EndpointEdit {
 /// Writes the samples to `directory`; the names of the files.
 pub(super) fn write_samples(directory: &Path) -> Result<(), DemoError> {
     SAMPLES.iter().try_for_each(|(name, text)| write(&directory.join(name), text))
+}
+
+/// The samples that are in no directory.
+#[derive(Clone, Debug)]
+pub(super) struct Texts(Vec<(&'static str, String)>);
+
+impl Texts {
+    /// As they are.
+    pub(super) fn samples() -> Self {
+        Self(SAMPLES.map(|(name, text)| (name, text.to_owned())).to_vec())
+    }
+
+    /// Edits the endpoints at `addresses`.
+    pub(super) fn edit(
+        &mut self,
+        addresses: &[IpAddr],
+        edit: EndpointEdit,
+    ) -> Result<(), DemoError> {
+        for (name, text) in self.0.iter_mut().filter(|(name, _)| *name == ENDPOINTS_FILE) {
+            *text = edited(text, addresses, edit)
+                .map_err(|problem| DemoError::Manifest(name, problem))?;
+        }
+        Ok(())
+    }
+
+    /// All objects, as the program reads them from a directory.
+    pub(super) fn objects(&self) -> Result<Vec<ClusterObject>, DemoError> {
+        let texts = self.0.iter().map(|(name, text)| (*name, text.as_str()));
+        let (_, read) = ManifestStore::from_texts(texts);
+        let errors = read.problems.iter().find(|p| p.severity == Severity::Error);
+        match errors {
+            Some(problem) => Err(DemoError::Manifest("of the samples", problem.to_string())),
+            None => Ok(read.changes),
+        }
+    }
 }
 
 /// Edits the endpoints at `addresses` in the file that has them, in one step.

@@ -9,16 +9,17 @@ mod story;
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
 use std::io::{self, Write};
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use smartnat_core::model::IptablesFlavour;
 use thiserror::Error;
 
 use crate::lab::{self, LabError};
-use report::{Report, StepReport};
-use stage::Stage;
+use report::{Kernel, Report, StepReport};
+use stage::{LinuxStage, SimulatedStage, Stage};
 
 /// Programs without which the controller cannot work, and the package of each.
 const PROGRAMS: [(&str, &str); 3] =
@@ -31,6 +32,8 @@ pub struct DemoOptions {
     pub program: PathBuf,
     /// Which iptables it uses.
     pub flavour: IptablesFlavour,
+    /// On the simulated kernel, for this reason; otherwise on real packets.
+    pub simulated: Option<WhySimulated>,
     /// The result as one JSON document, instead of progress in words.
     pub json: bool,
 }
@@ -39,7 +42,7 @@ impl DemoOptions {
     /// The running program itself.
     pub fn new(json: bool) -> Result<Self, DemoError> {
         let program = std::env::current_exe().map_err(|e| DemoError::Io("own path".into(), e))?;
-        Ok(Self { program, flavour: IptablesFlavour::Auto, json })
+        Ok(Self { program, flavour: IptablesFlavour::Auto, simulated: None, json })
     }
 }
 
@@ -48,8 +51,8 @@ impl DemoOptions {
 pub enum DemoError {
     /// Not root.
     #[error(
-        "the demo needs root, since it makes network namespaces: try it with sudo. \
-         It touches nothing outside of them."
+        "the demo on real packets needs root, since it makes network namespaces: try it with sudo \
+         (it touches nothing outside of them), or --backend simulated"
     )]
     Unprivileged,
     /// A program is not there.
@@ -80,29 +83,102 @@ pub enum DemoError {
     /// Traffic that a step needs did not come about.
     #[error("{0}")]
     Unserved(String),
+    /// The simulated network met what it does not understand.
+    #[error("the simulated network: {0}")]
+    Refused(smartnat_sim::walk::Refusal),
+    /// The simulated network cannot be built.
+    #[error("the simulated network: {0}")]
+    Simulation(String),
     /// The result cannot be written.
     #[error("the result can't be written: {0}")]
     Output(String),
 }
 
+/// Why the demo runs on the simulated kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhySimulated {
+    /// It was asked for.
+    Asked,
+    /// Network namespaces need root.
+    NotRoot,
+    /// A program is not there.
+    MissingProgram {
+        /// The program.
+        program: &'static str,
+        /// Where Debian has it.
+        package: &'static str,
+    },
+}
+
+impl fmt::Display for WhySimulated {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Asked => f.write_str("it was asked for (--backend simulated)"),
+            Self::NotRoot => f.write_str("this is not root, and network namespaces need root"),
+            Self::MissingProgram { program, package } => {
+                write!(f, "the program {program} is not there (package {package}, or: make deps)")
+            }
+        }
+    }
+}
+
+/// Why real packets are not possible here, if they are not.
+pub fn why_not_real() -> Option<WhySimulated> {
+    match check_host() {
+        Err(DemoError::Unprivileged) => Some(WhySimulated::NotRoot),
+        Err(DemoError::MissingProgram { program, package }) => {
+            Some(WhySimulated::MissingProgram { program, package })
+        }
+        // What else is wrong is told by the attempt.
+        Err(_) | Ok(()) => None,
+    }
+}
+
 /// Runs the demo; whether everything was as it should be.
 pub fn run(options: &DemoOptions) -> Result<bool, DemoError> {
-    check_host()?;
-    let begin = Instant::now();
     let teller = Teller { json: options.json };
+    if let Some(why) = options.simulated {
+        teller.introduce_simulation(why);
+        let mut report = Report { kernel: Kernel::Simulated, ..Report::default() };
+        report.why_simulated = Some(why.to_string());
+        return tell(&teller, report, || SimulatedStage::set_up(options.flavour));
+    }
+    check_host()?;
     teller.introduce();
-    let mut stage = Stage::set_up(options)?;
-    let mut report = Report::default();
-    teller.step(&mut report, built(&stage, begin.elapsed()));
-    for step in story::STEPS {
+    tell(&teller, Report::default(), || LinuxStage::set_up(options))
+}
+
+fn tell<S: Stage>(
+    teller: &Teller,
+    mut report: Report,
+    set_up: impl FnOnce() -> Result<S, DemoError>,
+) -> Result<bool, DemoError> {
+    let log = play(teller, &mut report, set_up)?;
+    teller.conclude(&report, &log)?;
+    Ok(report.passed)
+}
+
+/// Plays the story from set-up to strike; the end of the controller's log.
+fn play<S: Stage>(
+    teller: &Teller,
+    report: &mut Report,
+    set_up: impl FnOnce() -> Result<S, DemoError>,
+) -> Result<String, DemoError> {
+    let begin = Instant::now();
+    let since = |begin: Instant| S::KERNEL.real_time(begin.elapsed());
+    let mut stage = set_up()?;
+    let built = story::Finding::passed(stage.description());
+    teller.step(report, StepReport::of("a network to try it in", built, since(begin)));
+    for step in story::steps::<S>() {
         let step_begin = Instant::now();
         match (step.play)(&mut stage) {
             Ok(finding) => {
-                teller.step(&mut report, StepReport::of(step.title, finding, step_begin.elapsed()));
+                teller.step(report, StepReport::of(step.title, finding, since(step_begin)));
             }
             Err(error) => {
-                let told = StepReport::failed(step.title, &error, step_begin.elapsed());
-                teller.step(&mut report, told);
+                teller.step(report, StepReport::failed(step.title, &error, since(step_begin)));
+                // A step that broke off may have left traffic behind.
+                stage.stop_streams();
                 if step.essential {
                     break;
                 }
@@ -110,10 +186,11 @@ pub fn run(options: &DemoOptions) -> Result<bool, DemoError> {
         }
     }
     let log = stage.log_tail();
-    teller.step(&mut report, strike(stage));
+    let strike_begin = Instant::now();
+    let struck = stage.strike();
+    teller.step(report, StepReport::of("nothing left behind", struck, since(strike_begin)));
     report.finish(begin.elapsed());
-    teller.conclude(&report, &log)?;
-    Ok(report.passed)
+    Ok(log)
 }
 
 fn check_host() -> Result<(), DemoError> {
@@ -130,25 +207,6 @@ fn check_host() -> Result<(), DemoError> {
     }
 }
 
-fn built(stage: &Stage, took: Duration) -> StepReport {
-    let hosts = stage.lab().topology().hosts.len();
-    let measured = format!("{hosts} hosts, each a network namespace of its own");
-    StepReport::of("a network to try it in", story::Finding::passed(measured), took)
-}
-
-/// The end: the network goes, and nothing may be left of it.
-fn strike(stage: Stage) -> StepReport {
-    let begin = Instant::now();
-    let mut places = stage.lab().namespace_paths();
-    places.push(stage.directory().to_owned());
-    drop(stage);
-    let mut finding = story::Finding::passed("no namespace, no process, no file".into());
-    for place in places {
-        finding.require(!place.exists(), || format!("{} is left", place.display()));
-    }
-    StepReport::of("nothing left behind", finding, begin.elapsed())
-}
-
 /// Who tells the story: in words while it happens, or as a document at its end.
 struct Teller {
     json: bool,
@@ -157,7 +215,19 @@ struct Teller {
 impl Teller {
     fn introduce(&self) {
         if !self.json {
-            say(report::INTRODUCTION);
+            say(report::REAL_PACKETS);
+            say(report::NETWORK);
+        }
+    }
+
+    fn introduce_simulation(&self, why: WhySimulated) {
+        if !self.json {
+            say(&format!(
+                "SmartNat demo ON THE SIMULATED KERNEL: the real controller on the manifests of \
+                 deploy/samples,\nbut no real packets, since {why}.\n\
+                 To see it on real packets: sudo smartnat demo\n"
+            ));
+            say(report::NETWORK);
         }
     }
 

@@ -8,10 +8,31 @@ use serde::Serialize;
 use super::DemoError;
 use super::story::Finding;
 
-/// Said before the first step.
-pub(super) const INTRODUCTION: &str = "\
-SmartNat demo: the real controller on the manifests of deploy/samples, real packets, no cluster.
+/// What carries the packets of a demo.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Kernel {
+    /// Network namespaces.
+    #[default]
+    Linux,
+    /// Simulated hosts: nothing of it is a real packet.
+    Simulated,
+}
 
+impl Kernel {
+    /// The time that something took, where that tells anything about a network.
+    pub(super) fn real_time(self, took: Duration) -> Option<Duration> {
+        (self == Self::Linux).then_some(took)
+    }
+}
+
+/// Said before the first step on Linux.
+pub(super) const REAL_PACKETS: &str = "\
+SmartNat demo: the real controller on the manifests of deploy/samples, real packets, no cluster.
+";
+
+/// Said before the first step.
+pub(super) const NETWORK: &str = "
   client1  192.0.2.10                         client2  198.18.2.10
      |     2001:db8:2::10                        |     2001:db8:18::10
   router1                                     router2
@@ -35,29 +56,37 @@ pub(super) struct StepReport {
     /// What was not as it should be.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) problems: Vec<String>,
-    pub(super) milliseconds: u64,
+    /// Absent on the simulated kernel.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) milliseconds: Option<u64>,
 }
 
 /// The whole story.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(super) struct Report {
+    pub(super) kernel: Kernel,
+    /// Why it is simulated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) why_simulated: Option<String>,
     pub(super) passed: bool,
     pub(super) steps: Vec<StepReport>,
-    pub(super) milliseconds: u64,
+    /// Absent on the simulated kernel.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) milliseconds: Option<u64>,
 }
 
 impl StepReport {
-    pub(super) fn of(title: &str, finding: Finding, took: Duration) -> Self {
+    pub(super) fn of(title: &str, finding: Finding, took: Option<Duration>) -> Self {
         Self {
             title: title.into(),
             passed: finding.problems.is_empty(),
             measured: finding.measured.lines().map(Into::into).collect(),
             problems: finding.problems,
-            milliseconds: milliseconds(took),
+            milliseconds: took.map(milliseconds),
         }
     }
 
-    pub(super) fn failed(title: &str, error: &DemoError, took: Duration) -> Self {
+    pub(super) fn failed(title: &str, error: &DemoError, took: Option<Duration>) -> Self {
         let finding = Finding { measured: String::new(), problems: vec![error.to_string()] };
         Self::of(title, finding, took)
     }
@@ -70,14 +99,15 @@ impl Report {
 
     pub(super) fn finish(&mut self, took: Duration) {
         self.passed = self.steps.iter().all(|step| step.passed);
-        self.milliseconds = milliseconds(took);
+        self.milliseconds = self.kernel.real_time(took).map(milliseconds);
     }
 }
 
 impl fmt::Display for StepReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mark = if self.passed { '✓' } else { '✗' };
-        writeln!(f, "{mark} {} ({} ms)", self.title, self.milliseconds)?;
+        let took = self.milliseconds.map_or_else(String::new, |took| format!(" ({took} ms)"));
+        writeln!(f, "{mark} {}{took}", self.title)?;
         for line in &self.measured {
             writeln!(f, "    {line}")?;
         }
@@ -90,11 +120,14 @@ impl fmt::Display for StepReport {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (tenths, all) = (self.milliseconds / 100, self.steps.len());
+        let all = self.steps.len();
         let passed = self.steps.iter().filter(|step| step.passed).count();
         let verdict = if self.passed { "All is well" } else { "Something is wrong" };
-        let (seconds, tenth) = (tenths / 10, tenths % 10);
-        writeln!(f, "\n{verdict}: {passed} of {all} steps passed, in {seconds}.{tenth} s.")
+        let took = self.milliseconds.map_or_else(
+            || " on the simulated kernel".to_owned(),
+            |took| format!(", in {}.{} s", took / 1000, took / 100 % 10),
+        );
+        writeln!(f, "\n{verdict}: {passed} of {all} steps passed{took}.")
     }
 }
 

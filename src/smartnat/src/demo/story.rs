@@ -8,8 +8,7 @@ mod uplinks;
 use std::time::Duration;
 
 use super::DemoError;
-use super::stage::{Stage, end};
-use crate::lab::traffic::{Stream, StreamKind};
+use super::stage::Stage;
 
 /// What a step found.
 #[derive(Clone, Debug, Default)]
@@ -36,24 +35,10 @@ impl Finding {
     }
 }
 
-/// Pause between two requests of a stream.
-const INTERVAL: Duration = Duration::from_millis(2);
-
-/// A client, its kind of traffic, where it goes.
-type Flow = (&'static str, StreamKind, &'static str, u16);
-
-/// Traffic in the background, each stream with its first answer.
-fn start_streams(stage: &Stage, flows: [Flow; 4]) -> Result<Vec<Stream>, DemoError> {
-    let start = |(client, kind, external, port)| {
-        Ok(Stream::start(stage.lab(), client, kind, None, end(external, port), INTERVAL)?)
-    };
-    flows.into_iter().map(start).collect()
-}
-
-/// Ends it; how many requests were sent and lost.
-fn stop_streams(finding: &mut Finding, streams: Vec<Stream>) -> (u64, u64) {
+/// Ends the traffic in the background; how many requests were sent and lost.
+fn stop_streams(finding: &mut Finding, stage: &mut impl Stage) -> (u64, u64) {
     let (mut sent, mut lost) = (0, 0);
-    for report in streams.into_iter().map(Stream::stop) {
+    for report in stage.stop_streams() {
         sent += report.sent;
         lost += report.lost();
         finding.require(report.lost() == 0, || format!("requests were lost: {:?}", report.losses));
@@ -61,51 +46,62 @@ fn stop_streams(finding: &mut Finding, streams: Vec<Stream>) -> (u64, u64) {
     (sent, lost)
 }
 
+/// A span of time in a sentence; nothing where time is not real.
+fn in_words(before: &str, took: Option<Duration>, after: &str) -> String {
+    took.map_or_else(String::new, |took| format!("{before}{}{after}", took.as_millis()))
+}
+
 /// One step.
-pub(super) struct Step {
+pub(super) struct Step<S> {
     pub(super) title: &'static str,
     /// If it cannot be played to its end, the rest has no meaning.
     pub(super) essential: bool,
-    pub(super) play: fn(&mut Stage) -> Result<Finding, DemoError>,
+    pub(super) play: fn(&mut S) -> Result<Finding, DemoError>,
 }
 
 /// The story.
-pub(super) const STEPS: [Step; 8] = [
-    Step { title: "the controller programs the gateway", essential: true, play: lifecycle::start },
-    Step {
-        title: "allowed clients are served: TCP and UDP, IPv4 and IPv6",
-        essential: false,
-        play: |stage| Ok(clients::allowed(stage)),
-    },
-    Step {
-        title: "refused clients get no answer at all",
-        essential: false,
-        play: |stage| Ok(clients::refused(stage)),
-    },
-    Step {
-        title: "connections spread over the pods",
-        essential: false,
-        play: |stage| Ok(clients::spread(stage)),
-    },
-    Step {
-        title: "replies leave by the uplink that the connection came in on",
-        essential: false,
-        play: uplinks::replies,
-    },
-    // Before any connection is ended, since TCP repeats segments of an ended one.
-    Step {
-        title: "the controller is killed and restarted, and no packet is lost",
-        essential: true,
-        play: lifecycle::restart,
-    },
-    Step {
-        title: "a pod is removed while traffic flows",
-        essential: false,
-        play: change::remove_pod,
-    },
-    Step {
-        title: "clean-up leaves the gateway as it was before",
-        essential: false,
-        play: lifecycle::clean_up,
-    },
-];
+pub(super) fn steps<S: Stage>() -> [Step<S>; 8] {
+    [
+        Step {
+            title: "the controller programs the gateway",
+            essential: true,
+            play: lifecycle::start,
+        },
+        Step {
+            title: "allowed clients are served: TCP and UDP, IPv4 and IPv6",
+            essential: false,
+            play: |stage| Ok(clients::allowed(stage)),
+        },
+        Step {
+            title: "refused clients get no answer at all",
+            essential: false,
+            play: |stage| Ok(clients::refused(stage)),
+        },
+        Step {
+            title: "connections spread over the pods",
+            essential: false,
+            play: |stage| Ok(clients::spread(stage)),
+        },
+        Step {
+            title: "replies leave by the uplink that the connection came in on",
+            essential: false,
+            play: uplinks::replies,
+        },
+        // Before any connection is ended, since TCP repeats segments of an ended one.
+        Step {
+            title: "the controller is killed and restarted, and no packet is lost",
+            essential: true,
+            play: lifecycle::restart,
+        },
+        Step {
+            title: "a pod is removed while traffic flows",
+            essential: false,
+            play: change::remove_pod,
+        },
+        Step {
+            title: "clean-up leaves the gateway as it was before",
+            essential: false,
+            play: lifecycle::clean_up,
+        },
+    ]
+}

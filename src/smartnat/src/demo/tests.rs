@@ -1,16 +1,21 @@
-//! The teller; the story itself is played by the integration tests, which have the program.
+//! The teller; the story itself is played
+//! on Linux by the integration tests, which have the program.
 
 use std::time::Duration;
 
-use super::report::{Report, StepReport};
+use smartnat_core::model::{GatewayConfig, IptablesFlavour};
+
+use super::report::{Kernel, Report, StepReport};
+use super::stage::SimulatedStage;
 use super::story::Finding;
+use super::{Teller, play};
 
 fn step(problems: &[&str]) -> StepReport {
     let mut finding = Finding::passed("two of two".into());
     for problem in problems {
         finding.require(false, || (*problem).into());
     }
-    StepReport::of("packets pass", finding, Duration::from_millis(12))
+    StepReport::of("packets pass", finding, Some(Duration::from_millis(12)))
 }
 
 #[test]
@@ -35,4 +40,32 @@ fn one_failed_step_fails_the_whole() {
     let json = serde_json::to_value(&report).unwrap();
     assert_eq!(json["steps"][1]["problems"][0], "lost");
     assert_eq!(json["passed"], false);
+}
+
+fn simulated(uplink_pattern: &str) -> Report {
+    let mut report = Report { kernel: Kernel::Simulated, ..Report::default() };
+    let config =
+        GatewayConfig { uplink_pattern: uplink_pattern.into(), ..GatewayConfig::default() };
+    let set_up = || SimulatedStage::with_config(IptablesFlavour::Auto, config);
+    play(&Teller { json: true }, &mut report, set_up).unwrap();
+    report
+}
+
+#[test]
+fn the_story_passes_on_the_simulated_kernel_and_tells_no_times() {
+    let report = simulated("ext[0-9]");
+    assert!(report.passed, "{report:#?}");
+    let json = serde_json::to_string(&report).unwrap();
+    assert!(json.contains(r#""kernel":"simulated""#), "{json}");
+    assert!(!json.contains("milliseconds") && !json.contains(" ms"), "{json}");
+}
+
+#[test]
+fn a_gateway_that_does_not_serve_an_uplink_fails_the_story_on_the_simulated_kernel() {
+    let report = simulated("ext1");
+    assert!(!report.passed);
+    let failed = |words| report.steps.iter().any(|s| s.title.contains(words) && !s.passed);
+    for words in ["allowed clients", "spread", "replies leave"] {
+        assert!(failed(words), "{words}: {report:#?}");
+    }
 }

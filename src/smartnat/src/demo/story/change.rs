@@ -2,15 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use smartnat_core::model::Protocol;
 use smartnat_sim::topology::addresses::{EXT1_V4, EXT1_V6, EXT2_V4, EXT2_V6};
 
-use super::{Finding, start_streams, stop_streams};
+use super::{Finding, in_words, stop_streams};
 use crate::demo::DemoError;
 use crate::demo::manifests::EndpointEdit;
 use crate::demo::stage::{Stage, end};
-use crate::lab::traffic::{self, Conversation, PATIENT, Stream, StreamKind};
-use crate::lab::wait_until;
+use crate::lab::traffic::{StreamKind, StreamReport};
 
 /// The pod that goes.
 const LEAVING: &str = "pod2";
@@ -22,80 +20,71 @@ const ATTEMPTS: usize = 100;
 /// would be (2/3)^60, less than one in ten thousand million.
 const ABSENCE: u64 = 60;
 
-/// Wait for an answer on a connection that is about to end.
-const QUICK: Duration = Duration::from_millis(100);
-
 /// T9, T10: drained, it keeps its connections and gets no new ones; removed, its connections end,
 /// and nobody else notices.
-pub(super) fn remove_pod(stage: &mut Stage) -> Result<Finding, DemoError> {
+pub(super) fn remove_pod(stage: &mut impl Stage) -> Result<Finding, DemoError> {
     let mut finding = Finding::default();
-    let streams = start_streams(
-        stage,
-        [
-            ("client1", StreamKind::NewConnections, EXT1_V4[0], 8080),
-            ("client2", StreamKind::NewConnections, EXT2_V6[0], 8080),
-            ("client1", StreamKind::NewFlows, EXT1_V6[0], 5353),
-            ("client2", StreamKind::NewFlows, EXT2_V4[0], 5353),
-        ],
-    )?;
+    stage.start_streams(&[
+        ("client1", StreamKind::NewConnections, EXT1_V4[0], 8080),
+        ("client2", StreamKind::NewConnections, EXT2_V6[0], 8080),
+        ("client1", StreamKind::NewFlows, EXT1_V6[0], 5353),
+        ("client2", StreamKind::NewFlows, EXT2_V4[0], 5353),
+    ])?;
     let mut of_leaving = connection_to(stage, |pod| pod == LEAVING)?;
     let mut of_other = connection_to(stage, |pod| pod != LEAVING)?;
 
-    let drained = drain(stage, &mut finding, &streams, &mut of_leaving)?;
+    let drained = drain(stage, &mut finding, &mut of_leaving)?;
     let ended = remove(stage, &mut finding, &mut of_leaving)?;
-    let outcome = of_other.ask("still there", PATIENT);
+    let outcome = stage.ask_on(&mut of_other, "still there");
     finding.require(outcome.is_answered(), || format!("the connection of another pod: {outcome}"));
-    let (sent, lost) = stop_streams(&mut finding, streams);
+    let (sent, lost) = stop_streams(&mut finding, stage);
     finding.measured = format!(
-        "draining, {LEAVING} got no new connections after {} ms and kept its old one\n\
-         removed, its old one ended within {} ms and that of another pod did not\n\
+        "draining, {LEAVING} got no new connections{} and kept its old one\n\
+         removed, its old one ended{} and that of another pod did not\n\
          {sent} new connections meanwhile: {lost} lost",
-        drained.as_millis(),
-        ended.as_millis(),
+        in_words(" after ", drained, " ms"),
+        in_words(" within ", ended, " ms"),
     );
     Ok(finding)
 }
 
 /// How long it took until the draining pod got no new connections.
-fn drain(
-    stage: &Stage,
+fn drain<S: Stage>(
+    stage: &mut S,
     finding: &mut Finding,
-    streams: &[Stream],
-    of_leaving: &mut Conversation,
-) -> Result<Duration, DemoError> {
+    of_leaving: &mut S::Conversation,
+) -> Result<Option<Duration>, DemoError> {
     let begin = Instant::now();
     stage.edit_pod(LEAVING, EndpointEdit::Drain)?;
-    let drained = wait_for_absence(streams, PATIENT);
+    let drained = wait_for_absence(stage);
     let took = begin.elapsed();
     finding.require(drained, || format!("{LEAVING} still gets new connections while it drains"));
-    let outcome = of_leaving.ask("still there", PATIENT);
+    let outcome = stage.ask_on(of_leaving, "still there");
     finding.require(outcome.is_answered(), || format!("its connection while it drains: {outcome}"));
-    Ok(took)
+    Ok(S::KERNEL.real_time(took))
 }
 
 /// How long it took until the connection of the removed pod ended.
-fn remove(
-    stage: &Stage,
+fn remove<S: Stage>(
+    stage: &mut S,
     finding: &mut Finding,
-    of_leaving: &mut Conversation,
-) -> Result<Duration, DemoError> {
+    of_leaving: &mut S::Conversation,
+) -> Result<Option<Duration>, DemoError> {
     let begin = Instant::now();
     stage.edit_pod(LEAVING, EndpointEdit::Remove)?;
-    let ended = wait_until(PATIENT, || {
-        let outcome = of_leaving.ask("still there", QUICK);
-        (!outcome.is_answered()).then_some(())
-    });
-    finding.require(ended.is_some(), || "its connection lives on after its removal".into());
-    Ok(begin.elapsed())
+    let ended = stage.wait_until(|stage| !stage.ask_on_ending(of_leaving).is_answered());
+    finding.require(ended, || "its connection lives on after its removal".into());
+    Ok(S::KERNEL.real_time(begin.elapsed()))
 }
 
 /// An open connection of client1 to a pod that `wanted` accepts.
-fn connection_to(stage: &Stage, wanted: impl Fn(&str) -> bool) -> Result<Conversation, DemoError> {
+fn connection_to<S: Stage>(
+    stage: &mut S,
+    wanted: impl Fn(&str) -> bool,
+) -> Result<S::Conversation, DemoError> {
     for _ in 0..ATTEMPTS {
-        let to = end(EXT1_V4[0], 8080);
-        let opened = traffic::open(stage.lab(), "client1", Protocol::Tcp, None, to, PATIENT)?;
-        let Ok(mut conversation) = opened else { continue };
-        if conversation.ask("who", PATIENT).server().is_some_and(&wanted) {
+        let Ok(mut conversation) = stage.open("client1", end(EXT1_V4[0], 8080))? else { continue };
+        if stage.ask_on(&mut conversation, "who").server().is_some_and(&wanted) {
             return Ok(conversation);
         }
     }
@@ -103,22 +92,20 @@ fn connection_to(stage: &Stage, wanted: impl Fn(&str) -> bool) -> Result<Convers
 }
 
 /// Waits until no stream has met the leaving pod in its last answers.
-fn wait_for_absence(streams: &[Stream], patience: Duration) -> bool {
-    let seen = |stream: &Stream| {
-        let report = stream.report();
+fn wait_for_absence(stage: &mut impl Stage) -> bool {
+    let seen = |report: &StreamReport| {
         (report.answered, report.servers.get(LEAVING).copied().unwrap_or_default())
     };
-    let mut marks: Vec<(u64, u64)> = streams.iter().map(seen).collect();
-    let absent = wait_until(patience, || {
+    let mut marks: Vec<(u64, u64)> = stage.streams().iter().map(seen).collect();
+    stage.wait_until(|stage| {
         let mut all = true;
-        for (stream, mark) in streams.iter().zip(&mut marks) {
-            let now = seen(stream);
-            if now.1 != mark.1 {
-                *mark = now;
+        for (report, mark) in stage.streams().iter().zip(&mut marks) {
+            let latest = seen(report);
+            if latest.1 != mark.1 {
+                *mark = latest;
             }
-            all &= now.0 - mark.0 >= ABSENCE;
+            all &= latest.0 - mark.0 >= ABSENCE;
         }
-        all.then_some(())
-    });
-    absent.is_some()
+        all
+    })
 }

@@ -11,10 +11,9 @@ use smartnat_sim::topology::addresses::{
     GATEWAY_V6, NEIGHBOUR_V4, NEIGHBOUR_V6,
 };
 
-use super::Finding;
-use crate::demo::stage::{PODS, Stage, end};
-use crate::lab::Lab;
-use crate::lab::traffic::{self, BRIEF, Outcome, PATIENT};
+use super::{Finding, in_words};
+use crate::demo::stage::{PODS, Request, Stage, end};
+use crate::lab::traffic::Outcome;
 
 /// Connections of each client for the spread.
 const SPREAD_CONNECTIONS: u32 = 150;
@@ -22,9 +21,6 @@ const SPREAD_CONNECTIONS: u32 = 150;
 /// Least and most of 300 connections that one of three pods may get: 100 by far more than five
 /// standard deviations.
 const SPREAD_FAIR: std::ops::RangeInclusive<u32> = 55..=150;
-
-/// A client, its address, where it connects to.
-type Request = (&'static str, &'static str, Protocol, &'static str, u16);
 
 const ALLOWED: [Request; 14] = [
     ("client1", CLIENT1_V4, Protocol::Tcp, EXT1_V4[0], 8080),
@@ -58,27 +54,19 @@ const REFUSED: [Request; 8] = [
     ("client2", CLIENT2_V6, Protocol::Tcp, EXT2_V6[0], 8443),
 ];
 
-fn ask(lab: &Lab, request: Request, patience: Duration) -> Outcome {
-    let (host, from, protocol, external, port) = request;
-    let from = from.parse().ok();
-    match protocol {
-        Protocol::Udp => traffic::ask_udp(lab, host, from, end(external, port), patience),
-        _ => traffic::connect_tcp(lab, host, from, end(external, port), patience),
-    }
-}
-
 fn describe((host, from, protocol, external, port): Request) -> String {
     format!("{host} ({from}) to {} {protocol}", end(external, port))
 }
 
 /// T1, T5, T7: everybody who may is served, and pods see the gateway.
-pub(super) fn allowed(stage: &Stage) -> Finding {
+pub(super) fn allowed<S: Stage>(stage: &mut S) -> Finding {
     let mut finding = Finding::default();
     let (mut answered, mut slowest) = (0, Duration::ZERO);
     let gateway = [GATEWAY_V4, GATEWAY_V6].map(|a| a.parse::<IpAddr>().ok());
     for request in ALLOWED {
         let begin = Instant::now();
-        let outcome = ask(stage.lab(), request, PATIENT);
+        let (client, from, protocol, external, port) = request;
+        let outcome = stage.ask(client, from.parse().ok(), protocol, end(external, port));
         slowest = slowest.max(begin.elapsed());
         finding.require(outcome.is_answered(), || format!("{}: {outcome}", describe(request)));
         if let Some(answer) = outcome.answer() {
@@ -89,23 +77,22 @@ pub(super) fn allowed(stage: &Stage) -> Finding {
             });
         }
     }
+    let slowest = S::KERNEL.real_time(slowest).map_or_else(String::new, |slowest| {
+        format!(", the slowest in {:.1} ms", slowest.as_secs_f64() * 1000.0)
+    });
     finding.measured = format!(
-        "{answered} of {} requests answered, the slowest in {:.1} ms: by both uplinks, from a neighbour\n\
+        "{answered} of {} requests answered{slowest}: by both uplinks, from a neighbour\n\
          on the link, on a port range, on the manifest of the Go version",
         ALLOWED.len(),
-        slowest.as_secs_f64() * 1000.0,
     );
     finding
 }
 
 /// T2: nothing comes back, and nothing arrives at a pod.
-pub(super) fn refused(stage: &Stage) -> Finding {
+pub(super) fn refused(stage: &mut impl Stage) -> Finding {
     let mut finding = Finding::default();
-    let (lab, before) = (stage.lab(), stage.requests());
-    let outcomes = std::thread::scope(|scope| {
-        let asked = REFUSED.map(|request| scope.spawn(move || ask(lab, request, BRIEF)));
-        asked.map(|thread| thread.join().unwrap_or(Outcome::Failed("a panic".into())))
-    });
+    let before = stage.requests();
+    let outcomes = stage.ask_in_vain(&REFUSED);
     for (request, outcome) in REFUSED.into_iter().zip(&outcomes) {
         finding
             .require(*outcome == Outcome::TimedOut, || format!("{}: {outcome}", describe(request)));
@@ -114,15 +101,15 @@ pub(super) fn refused(stage: &Stage) -> Finding {
     finding.require(arrived == 0, || format!("{arrived} requests arrived at pods"));
     let silent = outcomes.iter().filter(|o| **o == Outcome::TimedOut).count();
     finding.measured = format!(
-        "{silent} of {} requests met silence for {} ms; {arrived} arrived at a pod",
+        "{silent} of {} requests met silence{}; {arrived} arrived at a pod",
         REFUSED.len(),
-        BRIEF.as_millis()
+        in_words(" for ", stage.silence(), " ms"),
     );
     finding
 }
 
 /// T8: about a third for each of three pods, on both families.
-pub(super) fn spread(stage: &Stage) -> Finding {
+pub(super) fn spread(stage: &mut impl Stage) -> Finding {
     let mut finding = Finding::default();
     let mut lines = Vec::new();
     let ends = [
@@ -134,7 +121,7 @@ pub(super) fn spread(stage: &Stage) -> Finding {
         for (client, external) in clients {
             for _ in 0..SPREAD_CONNECTIONS {
                 let to = end(external, 8080);
-                let outcome = traffic::connect_tcp(stage.lab(), client, None, to, PATIENT);
+                let outcome = stage.ask(client, None, Protocol::Tcp, to);
                 finding.require(outcome.is_answered(), || format!("{client} to {to}: {outcome}"));
                 if let Some(server) = outcome.server() {
                     *counts.entry(server.into()).or_default() += 1;

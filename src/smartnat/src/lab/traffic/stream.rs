@@ -52,7 +52,8 @@ impl StreamReport {
         self.losses.values().sum()
     }
 
-    fn record(&mut self, outcome: &Outcome, waited: Duration) {
+    /// Counts one request.
+    pub(crate) fn record(&mut self, outcome: &Outcome, waited: Duration) {
         self.sent += 1;
         match outcome.server() {
             Some(server) => {
