@@ -86,6 +86,11 @@ impl TcpFlags {
     /// Resets, in answer to one without.
     pub const RST_ACK: Self = Self(0x14);
 
+    /// As they are in the header.
+    pub fn bits(self) -> u8 {
+        self.0
+    }
+
     /// FIN.
     pub fn fin(self) -> bool {
         self.0 & 0x01 != 0

@@ -20,8 +20,8 @@ use super::common::{
     SIDES, ask, assert_silence, at, both_flavours, conversation, echo_on, echo_service,
     first_network, ip, pod, servers,
 };
-use super::snapshot::{Programs, host_text};
 use super::topologies::{ANYCAST, external, three_uplinks};
+use smartnat_tests::host_text::{Programs, host_text};
 
 const BOTH: [(Protocol, u16); 2] = [(Protocol::Tcp, 8080), (Protocol::Udp, 5353)];
 

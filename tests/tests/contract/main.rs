@@ -9,7 +9,6 @@ mod hardening;
 mod path_mtu;
 mod scale;
 mod sctp;
-mod snapshot;
 mod t01_forward;
 mod t02_filter;
 mod t03_guard;

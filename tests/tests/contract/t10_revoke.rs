@@ -12,7 +12,7 @@ use smartnat_tests::{Rig, RigOptions};
 use super::common::{
     Side, at, both_flavours, conversation, echo_on, echo_service, first_network, ip, servers,
 };
-use super::snapshot::Programs;
+use smartnat_tests::host_text::Programs;
 
 fn exposed(name: &str, tcp: u16, udp: u16) -> MappingBuilder {
     let m =

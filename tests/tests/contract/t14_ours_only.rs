@@ -8,7 +8,7 @@ use smartnat_sim::topology::{StandardOptions, standard};
 use smartnat_tests::{Rig, RigOptions};
 
 use super::common::{SIDES, ask, at, both_flavours, echo_on, ip, servers};
-use super::snapshot::{Programs, foreign_objects, host_text};
+use smartnat_tests::host_text::{Programs, foreign_objects, host_text};
 
 fn objects() -> Vec<smartnat_core::model::ClusterObject> {
     let all = SIDES.iter().fold(mapping("echo"), |m, s| m.address(s.external).source(s.source));

@@ -7,7 +7,7 @@ use smartnat_sim::topology::{StandardOptions, standard};
 use smartnat_tests::{Rig, RigOptions};
 
 use super::common::{SIDES, ask, at, both_flavours, echo_on, servers};
-use super::snapshot::{Programs, host_text};
+use smartnat_tests::host_text::{Programs, host_text};
 
 both_flavours!(every_kind_of_object_is_put_back, |flavour| {
     let all = SIDES.iter().fold(mapping("echo"), |m, s| m.address(s.external).source(s.source));

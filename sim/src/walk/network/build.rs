@@ -63,6 +63,7 @@ impl Network {
             segments: segments.collect(),
             queue: VecDeque::new(),
             carried: VecDeque::new(),
+            carried_ever: 0,
             traces: None,
             deliveries: BTreeMap::new(),
             answers: BTreeMap::new(),
