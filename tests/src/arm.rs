@@ -32,25 +32,25 @@ macro_rules! on_both_arms {
             use super::*;
             use smartnat_core::model::IptablesFlavour as Flavour;
 
-            fn describe<A: $crate::arm::Arm>($arms: $crate::arm::Arms<A>) $description
+            fn describe<A: $crate::arm::Arm>($arms: &$crate::arm::Arms<A>) $description
 
             $(#[$meta])*
             #[test]
             fn simulated_nft() {
-                describe($crate::arm::Arms::<$crate::arm::Simulated>::new(Flavour::Nft));
+                describe(&$crate::arm::Arms::<$crate::arm::Simulated>::new(Flavour::Nft));
             }
 
             $(#[$meta])*
             #[test]
             fn simulated_legacy() {
-                describe($crate::arm::Arms::<$crate::arm::Simulated>::new(Flavour::Legacy));
+                describe(&$crate::arm::Arms::<$crate::arm::Simulated>::new(Flavour::Legacy));
             }
 
             $(#[$meta])*
             #[test]
             fn linux_nft() {
                 if smartnat::lab::available() {
-                    describe($crate::arm::Arms::<$crate::arm::Linux>::new(Flavour::Nft));
+                    describe(&$crate::arm::Arms::<$crate::arm::Linux>::new(Flavour::Nft));
                 }
             }
 
@@ -58,7 +58,7 @@ macro_rules! on_both_arms {
             #[test]
             fn linux_legacy() {
                 if smartnat::lab::available() {
-                    describe($crate::arm::Arms::<$crate::arm::Linux>::new(Flavour::Legacy));
+                    describe(&$crate::arm::Arms::<$crate::arm::Linux>::new(Flavour::Legacy));
                 }
             }
         }
@@ -66,7 +66,7 @@ macro_rules! on_both_arms {
 }
 
 /// Where a description gets its arm from, as often as it needs a fresh one.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct Arms<A> {
     flavour: IptablesFlavour,
     kind: PhantomData<A>,
@@ -79,14 +79,14 @@ impl<A: Arm> Arms<A> {
     }
 
     /// A network whose host `gateway` does not run the gateway yet.
-    pub fn build(self, topology: &Topology) -> A {
+    pub fn build(&self, topology: &Topology) -> A {
         A::build(topology, self.flavour)
     }
 
     /// A network with a running gateway that has come to rest in sync.
     #[track_caller]
     pub fn start(
-        self,
+        &self,
         topology: &Topology,
         config: GatewayConfig,
         objects: Vec<ClusterObject>,

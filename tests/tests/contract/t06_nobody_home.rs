@@ -22,7 +22,8 @@ on_both_arms!(without_endpoints_or_service_a_reset_or_port_unreachable, |arms| {
     .concat();
     let mut arm = arms.start(&standard(StandardOptions::default()), config(), objects);
     for side in SIDES {
-        for (protocol, port) in USUAL.into_iter().chain([(Protocol::Tcp, 9000), (Protocol::Udp, 9000)])
+        for (protocol, port) in
+            USUAL.into_iter().chain([(Protocol::Tcp, 9000), (Protocol::Udp, 9000)])
         {
             let outcome = arm.ask((protocol, side.client, side.source, at(side.external, port)));
             assert_eq!(outcome, Outcome::Refused, "{side:?} {protocol}/{port}");
@@ -38,7 +39,8 @@ on_both_arms!(a_service_of_one_family_refuses_the_other, |arms| {
         serve_in_pods(&mut arm);
         for (family, side) in first_network().into_iter().enumerate() {
             for (protocol, port) in USUAL {
-                let outcome = arm.ask((protocol, side.client, side.source, at(side.external, port)));
+                let outcome =
+                    arm.ask((protocol, side.client, side.source, at(side.external, port)));
                 if family == number {
                     assert_eq!(outcome.server(), Some("pod1"), "{side:?} {protocol}: {outcome}");
                 } else {
@@ -74,7 +76,8 @@ on_both_arms!(a_pod_without_a_socket_says_so_itself, |arms| {
         let mut arm = arms.start(&topology, config(), [echo_on(&[1]), vec![m]].concat());
         for side in SIDES {
             for (protocol, port) in USUAL {
-                let outcome = arm.ask((protocol, side.client, side.source, at(side.external, port)));
+                let outcome =
+                    arm.ask((protocol, side.client, side.source, at(side.external, port)));
                 assert_eq!(outcome, Outcome::Refused, "{side:?} {protocol}");
             }
         }

@@ -8,9 +8,7 @@ use smartnat_sim::topology::{StandardOptions, standard};
 use smartnat_tests::arm::{Arm, config};
 use smartnat_tests::on_both_arms;
 
-use super::common::{
-    USUAL, at, echo_service, first_network, on_first_network, pod, serve_in_pods,
-};
+use super::common::{USUAL, at, echo_service, first_network, on_first_network, pod, serve_in_pods};
 
 /// Pod 1 and 2 in both families, each by a step of the builder.
 fn echo(
@@ -44,7 +42,8 @@ on_both_arms!(a_draining_pod_serves_only_when_no_ready_one_is_left, |arms| {
 });
 
 on_both_arms!(connections_of_a_pod_that_is_not_ready_live_on_by_protocol, |arms| {
-    let objects = [echo(ServiceBuilder::ready, ServiceBuilder::not_ready), vec![exposed()]].concat();
+    let objects =
+        [echo(ServiceBuilder::ready, ServiceBuilder::not_ready), vec![exposed()]].concat();
     let mut arm = arms.start(&standard(StandardOptions::default()), config(), objects);
     serve_in_pods(&mut arm);
     for side in first_network() {
