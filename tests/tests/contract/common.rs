@@ -4,7 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use smartnat::lab::Lab;
 use smartnat::lab::traffic::{self, BRIEF, Conversation, Outcome, PATIENT, Server};
-use smartnat_core::model::Protocol;
+use smartnat_core::model::{Family, Protocol};
+use smartnat_core::objects::SysctlKey;
 pub(crate) use smartnat_sim::scenario::standard::{
     SIDES, Side, echo_on, echo_service, first_network, pod,
 };
@@ -52,6 +53,13 @@ const POD_PORTS: [(Protocol, u16); 7] = [
     (Protocol::Udp, 7001),
     (Protocol::Udp, 7002),
 ];
+
+/// The gateway's host forwards, as if it had done so before us.
+pub(crate) fn switch_forwarding_on(arm: &mut impl Arm) {
+    for family in Family::ALL {
+        arm.set_sysctl("gateway", &SysctlKey::Forwarding(family), "1");
+    }
+}
 
 /// Servers in all three pods on the target ports of [`echo_service`] and some more.
 pub(crate) fn serve_in_pods(arm: &mut impl Arm) {
