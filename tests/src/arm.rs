@@ -103,6 +103,9 @@ pub fn config() -> GatewayConfig {
     GatewayConfig { uplink_pattern: "ext[0-9]".into(), ..GatewayConfig::default() }
 }
 
+/// TTL or hop limit that a host begins with.
+const DEFAULT_HOPS: u8 = 64;
+
 /// A request: protocol, client, its address, where to.
 pub type Request<'a> = (Protocol, &'a str, &'a str, SocketAddr);
 
@@ -151,6 +154,8 @@ pub trait Arm: Sized {
     fn set_link(&mut self, host: &str, interface: &str, up: bool);
     /// Makes the gateway's host forget all connections.
     fn forget_connections(&mut self);
+    /// Seconds for which the gateway's host still holds a client to an endpoint, rounded down.
+    fn held(&self, client: &str) -> Option<u32>;
     /// Connections to this destination port that the gateway's host knows.
     fn connections_to(&self, port: u16) -> Vec<String>;
 
@@ -174,7 +179,11 @@ pub trait Arm: Sized {
     /// An echo request.
     fn ping(&mut self, host: &str, from: IpAddr, to: IpAddr) -> Outcome;
     /// One datagram from a given port, whether or not somebody answers.
-    fn send_datagram(&mut self, host: &str, from: SocketAddr, to: SocketAddr);
+    fn send_datagram(&mut self, host: &str, from: SocketAddr, to: SocketAddr) {
+        self.send_datagram_so_far(host, from, to, DEFAULT_HOPS);
+    }
+    /// The same with a TTL or hop limit.
+    fn send_datagram_so_far(&mut self, host: &str, from: SocketAddr, to: SocketAddr, hops: u8);
 
     /// Opens a connection or a UDP port; with a port in `from`, that one.
     fn open(

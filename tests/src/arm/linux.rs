@@ -133,6 +133,15 @@ impl Arm for Linux {
         }
     }
 
+    fn held(&self, client: &str) -> Option<u32> {
+        let sets = self.lab().command("gateway", &["ipset", "save"]).expect("ipset");
+        let client = format!(" {client} ");
+        let of_client = |l: &&str| l.starts_with("add smartnat-f") && l.contains(&client);
+        let entries: Vec<&str> = sets.lines().filter(of_client).collect();
+        assert!(entries.len() <= 1, "one endpoint a client: {entries:?}");
+        entries.first()?.rsplit(' ').next()?.parse().ok()
+    }
+
     fn connections_to(&self, port: u16) -> Vec<String> {
         let list = |family| self.lab().command("gateway", &["conntrack", "-L", "-f", family]);
         let listed = ["ipv4", "ipv6"].map(|family| list(family).expect("connections")).concat();
@@ -233,12 +242,21 @@ impl Arm for Linux {
         traffic::ping(self.lab(), host, Some(from), to, 56, PATIENT)
     }
 
-    fn send_datagram(&mut self, host: &str, from: SocketAddr, to: SocketAddr) {
+    fn send_datagram_so_far(&mut self, host: &str, from: SocketAddr, to: SocketAddr, hops: u8) {
         // A program that another test starts at this moment holds copies of all sockets until it runs.
         let bind = || wait_until(PATIENT, || UdpSocket::bind(from).ok());
-        let sent = self.lab().run(host, || bind().map(|socket| socket.send_to(b"datagram", to)));
-        // Whether the host is told that it may not send is not the question.
-        let _ = sent.expect("the lab").expect("the port is free");
+        let send = || -> std::io::Result<usize> {
+            let socket = bind().ok_or(std::io::ErrorKind::AddrInUse)?;
+            let options = socket2::SockRef::from(&socket);
+            if from.is_ipv4() {
+                options.set_ttl_v4(hops.into())?;
+            } else {
+                options.set_unicast_hops_v6(hops.into())?;
+            }
+            // Whether the host is told that it may not send is not the question.
+            Ok(socket.send_to(b"datagram", to).unwrap_or_default())
+        };
+        self.lab().run(host, send).expect("the lab").expect("a socket");
     }
 
     fn open(

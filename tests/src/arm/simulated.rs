@@ -207,6 +207,16 @@ impl Arm for Simulated {
         self.kernel(GATEWAY).forget_connections();
     }
 
+    fn held(&self, client: &str) -> Option<u32> {
+        let client = SetElement::Ip(client.parse().expect("a test's address parses"));
+        let kernel = self.machine.gateway();
+        let held = kernel.sets().iter().filter(|(name, _)| name.0.starts_with("smartnat-f"));
+        let ends: Vec<_> = held.filter_map(|(_, set)| *set.elements.get(&client)?).collect();
+        assert!(ends.len() <= 1, "one endpoint a client: {ends:?}");
+        let millis = ends.first()?.0 - kernel.now().0;
+        Some(u32::try_from(millis / 1000).expect("a time-out of ipset"))
+    }
+
     fn connections_to(&self, port: u16) -> Vec<String> {
         let entries = self.machine.gateway().conntrack().entries();
         let concerned = entries.filter(|entry| {
@@ -285,9 +295,9 @@ impl Arm for Simulated {
     }
 
     #[track_caller]
-    fn send_datagram(&mut self, host: &str, from: SocketAddr, to: SocketAddr) {
+    fn send_datagram_so_far(&mut self, host: &str, from: SocketAddr, to: SocketAddr, hops: u8) {
         let payload = Payload::Udp { source: from.port(), destination: to.port() };
-        let packet = SimPacket::new(from.ip(), to.ip(), payload);
+        let packet = SimPacket { ttl: hops, ..SimPacket::new(from.ip(), to.ip(), payload) };
         self.network().send(host, packet).expect("all is understood");
     }
 
