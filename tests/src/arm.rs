@@ -19,7 +19,7 @@ use smartnat_sim::topology::{Attachment, Topology};
 
 use crate::Step;
 
-pub use foreign::Foreign;
+pub use foreign::{Damage, Foreign};
 pub use linux::Linux;
 pub use simulated::Simulated;
 
@@ -161,6 +161,11 @@ pub trait Arm: Sized {
 
     /// Puts an object of somebody else on the gateway's host.
     fn put(&mut self, foreign: &Foreign<'_>);
+    /// Puts objects of somebody else of every kind that the arm's kernel knows: chains, rules, a set, rules and
+    /// routes of policy routing, a sysctl.
+    fn put_foreign_objects(&mut self);
+    /// Does to objects on the gateway's host what somebody else might do.
+    fn damage(&mut self, damage: &Damage<'_>);
     /// Everything that a clean-up must restore on the gateway's host, one line an object, `key = value` a
     /// sysctl. Lines of two arms are not alike.
     fn host_lines(&self) -> Vec<String>;
@@ -199,8 +204,6 @@ pub trait Arm: Sized {
     fn ask_on(&mut self, conversation: &mut Self::Conversation) -> Outcome;
     /// Asks on all at the same time, where silence is expected.
     fn ask_all_on_briefly(&mut self, conversations: &mut [Self::Conversation]) -> Vec<Outcome>;
-    /// Closes a connection from the client's side.
-    fn close(&mut self, conversation: Self::Conversation);
 
     /// Records what passes an interface from now on.
     fn watch(&mut self, host: &str, interface: &str) -> Self::Watch;
@@ -265,7 +268,7 @@ pub trait Arm: Sized {
     }
 }
 
-/// The other end of a cable; of a switch, nobody, since only its port notices.
+/// The other end of a cable; of a switch nobody, since only its port notices.
 fn ends_of_cable(topology: &Topology, host: &str, interface: &str) -> Vec<(String, String)> {
     let is_this = |a: &Attachment| a.host == host && a.interface == interface;
     let segment = topology.segments.iter().find(|s| s.attachments.iter().any(is_this));

@@ -9,11 +9,11 @@ use smartnat::lab::traffic::{
 };
 use smartnat::lab::{Lab, Packet, Sniffer, wait_until};
 use smartnat_core::model::{ClusterObject, Family, GatewayConfig, IptablesFlavour, Protocol};
-use smartnat_core::objects::{RuleAction, SysctlKey, XtTableId};
+use smartnat_core::objects::{ROUTE_PROTOCOL, SysctlKey, XtTableId};
 use smartnat_sim::topology::Topology;
 
-use super::{Arm, Foreign, Request};
-use crate::host_text::{Programs, host_text};
+use super::{Arm, Damage, Foreign, Request};
+use crate::host_text::{Programs, foreign_objects, host_text};
 use crate::{Rig, RigOptions, Step};
 
 /// A lab with a gateway in it.
@@ -42,9 +42,12 @@ impl Linux {
         self.lab().command(host, &words).expect("ip").contains("state UP")
     }
 
-    fn iptables(&self, table: XtTableId) -> &'static str {
+    #[track_caller]
+    fn iptables(&self, table: XtTableId, arguments: &str) {
         let programs = Programs::of(self.flavour);
-        if table.family == Family::V4 { programs.v4 } else { programs.v6 }
+        let program = if table.family == Family::V4 { programs.v4 } else { programs.v6 };
+        let words = [program, "-t", table.table.name()].into_iter().chain(arguments.split(' '));
+        self.run("gateway", &words.collect::<Vec<_>>());
     }
 }
 
@@ -121,7 +124,8 @@ impl Arm for Linux {
     #[track_caller]
     fn set_link(&mut self, host: &str, interface: &str, up: bool) {
         self.run(host, &["ip", "link", "set", interface, if up { "up" } else { "down" }]);
-        for (host, interface) in super::ends_of_cable(self.lab().topology(), host, interface) {
+        let ends = super::ends_of_cable(self.lab().topology(), host, interface);
+        for (host, interface) in std::iter::once((host.into(), interface.into())).chain(ends) {
             let follows = || (self.is_up(&host, &interface) == up).then_some(());
             wait_until(PATIENT, follows).expect("the link follows");
         }
@@ -152,40 +156,43 @@ impl Arm for Linux {
 
     #[track_caller]
     fn put(&mut self, foreign: &Foreign<'_>) {
-        let run = |text: String| self.run("gateway", &text.split(' ').collect::<Vec<_>>());
-        let v6 = |family| if family == Family::V6 { "-6" } else { "-4" };
-        match foreign {
-            Foreign::Chain { table, name } => {
-                run(format!("{} -t {} -N {name}", self.iptables(*table), table.table.name()));
-            }
+        match *foreign {
+            Foreign::Chain { table, name } => self.iptables(table, &format!("-N {name}")),
             Foreign::Rule { table, chain, rule } => {
-                let name = table.table.name();
-                run(format!("{} -t {name} -A {chain} {rule}", self.iptables(*table)));
+                self.iptables(table, &format!("-A {chain} {rule}"));
             }
-            Foreign::Set { name, family, elements } => {
-                let family = if *family == Family::V4 { "inet" } else { "inet6" };
-                run(format!("ipset create {name} hash:ip family {family}"));
-                elements.iter().for_each(|element| run(format!("ipset add {name} {element}")));
+            Foreign::Set { name } => self.run("gateway", &["ipset", "create", name, "hash:ip"]),
+        }
+    }
+
+    fn put_foreign_objects(&mut self) {
+        foreign_objects(self.lab(), &Programs::of(self.flavour));
+    }
+
+    #[track_caller]
+    fn damage(&mut self, damage: &Damage<'_>) {
+        match *damage {
+            Damage::FlushChain { table, chain } => self.iptables(table, &format!("-F {chain}")),
+            Damage::FlushTable { table } => self.iptables(table, "-F"),
+            Damage::InsertRule { table, chain, rule } => {
+                self.iptables(table, &format!("-I {chain} {rule}"));
             }
-            Foreign::RoutingRule(rule) => {
-                let (Some((value, mask)), None, None) =
-                    (rule.mark, &rule.in_interface, rule.destination)
-                else {
-                    panic!("no words for {rule:?}");
-                };
-                let RuleAction::Lookup { table, suppress_prefix: None } = rule.action else {
-                    panic!("no words for {rule:?}");
-                };
-                let (family, priority) = (v6(rule.family), rule.priority);
-                run(format!(
-                    "ip {family} rule add pref {priority} fwmark {value:#x}/{mask:#x} lookup {table}"
-                ));
+            Damage::DeleteFirstRule { table, chain } => {
+                self.iptables(table, &format!("-D {chain} 1"));
             }
-            Foreign::RoutingText { family, priority, text } => {
-                run(format!("ip {} rule add pref {priority} {text}", v6(*family)));
+            Damage::FlushSet { name } => self.run("gateway", &["ipset", "flush", name]),
+            Damage::AddElement { set, element } => {
+                self.run("gateway", &["ipset", "add", set, element]);
             }
-            Foreign::Route { table, destination, interface } => {
-                run(format!("ip route add {destination} dev {interface} table {table}"));
+            Damage::DeleteRoutingRules { family } => {
+                let protocol = ROUTE_PROTOCOL.to_string();
+                let words = ["ip", option(family), "rule", "flush", "protocol", &protocol];
+                self.run("gateway", &words);
+            }
+            Damage::DeleteRoutes { family, table } => {
+                let table = table.to_string();
+                let words = ["ip", option(family), "route", "flush", "table", &table];
+                self.run("gateway", &words);
             }
         }
     }
@@ -290,10 +297,6 @@ impl Arm for Linux {
         })
     }
 
-    fn close(&mut self, conversation: Conversation) {
-        drop(conversation);
-    }
-
     fn watch(&mut self, host: &str, interface: &str) -> Sniffer {
         Sniffer::start(self.lab(), host, interface).expect("a sniffer")
     }
@@ -350,6 +353,11 @@ fn request(lab: &Lab, (protocol, client, from, to): Request<'_>, patience: Durat
         Protocol::Udp => traffic::ask_udp(lab, client, from, to, patience),
         Protocol::Sctp => panic!("the lab has no SCTP sockets"),
     }
+}
+
+/// Of `ip`.
+fn option(family: Family) -> &'static str {
+    if family == Family::V4 { "-4" } else { "-6" }
 }
 
 fn dotted(key: &SysctlKey) -> String {

@@ -2,6 +2,7 @@
 
 mod lines;
 mod machine;
+mod others;
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -10,11 +11,7 @@ use smartnat::lab::traffic::{Answer, Outcome, StreamKind, StreamReport};
 use smartnat::lab::{Direction, Packet, Transport};
 use smartnat_core::gateway::{Gateway, Input};
 use smartnat_core::model::{ClusterObject, GatewayConfig, IptablesFlavour, Protocol};
-use smartnat_core::objects::{
-    ChainName, Layer4, Route, SetElement, SetKind, SetSpec, SysctlKey, XtTableId,
-};
-use smartnat_core::ops::{Domain, NetworkOp, Transaction};
-use smartnat_core::xtables_text::parse_rule;
+use smartnat_core::objects::{Layer4, SetElement, SysctlKey};
 use smartnat_sim::SimKernel;
 use smartnat_sim::kernel::{Direction as FlowDirection, XtFlavour};
 use smartnat_sim::topology::Topology;
@@ -22,17 +19,13 @@ use smartnat_sim::walk::{
     Carried, Conversation, Network, Packet as SimPacket, Payload, RequestOutcome,
 };
 
-use super::{Arm, Foreign, Request};
+use super::{Arm, Damage, Foreign, Request};
 use crate::Step;
 use crate::engine::Engine;
 use machine::{GATEWAY, SimMachine, SimStream};
 
 /// Where rules leave it to chance, this decides.
 const SEED: u64 = 7;
-/// `RTPROT_STATIC`: anybody's but ours.
-const PROTOCOL_STATIC: u8 = 4;
-/// As `ipset create` has it.
-const MAX_ELEMENTS: u32 = 65_536;
 /// How far time goes at once, and how often, where something is waited for.
 const PACE: (u64, usize) = (100, 100);
 
@@ -230,34 +223,16 @@ impl Arm for Simulated {
 
     #[track_caller]
     fn put(&mut self, foreign: &Foreign<'_>) {
-        let kernel = self.kernel(GATEWAY);
-        match foreign {
-            Foreign::Chain { table, name } => {
-                let chain = ChainName((*name).into());
-                let ops = vec![NetworkOp::PutChain { chain, rules: Vec::new() }];
-                let transaction = Transaction { domain: Domain::Xtables(*table), ops };
-                kernel.interfere(&transaction).expect("a chain");
-            }
-            Foreign::Rule { table, chain, rule } => put_rule(kernel, *table, chain, rule),
-            Foreign::Set { name, family, elements } => {
-                let (kind, timeout) = (SetKind::HashIp, None);
-                let spec = SetSpec { kind, family: *family, timeout, max_elements: MAX_ELEMENTS };
-                let parse = |e: &&str| SetElement::Ip(e.parse().expect("a test's address parses"));
-                let elements: Vec<_> = elements.iter().map(parse).collect();
-                kernel.foreign_set(name, spec, &elements);
-            }
-            Foreign::RoutingRule(rule) => kernel.foreign_rule(rule.clone(), 0),
-            Foreign::RoutingText { family, priority, text } => {
-                kernel.foreign_opaque_rule(*family, *priority, text);
-            }
-            Foreign::Route { table, destination, interface } => {
-                let destination = destination.parse().expect("a test's network parses");
-                let interface = (*interface).to_owned();
-                let route =
-                    Route { table: *table, destination, gateway: None, interface, onlink: false };
-                kernel.foreign_route(route, PROTOCOL_STATIC);
-            }
-        }
+        others::put(self.kernel(GATEWAY), foreign);
+    }
+
+    fn put_foreign_objects(&mut self) {
+        others::put_objects(self.kernel(GATEWAY));
+    }
+
+    #[track_caller]
+    fn damage(&mut self, damage: &Damage<'_>) {
+        others::damage(self.kernel(GATEWAY), damage);
     }
 
     fn host_lines(&self) -> Vec<String> {
@@ -325,11 +300,6 @@ impl Arm for Simulated {
     #[track_caller]
     fn ask_all_on_briefly(&mut self, conversations: &mut [Conversation]) -> Vec<Outcome> {
         conversations.iter_mut().map(|conversation| self.ask_on(conversation)).collect()
-    }
-
-    #[track_caller]
-    fn close(&mut self, conversation: Conversation) {
-        self.network().close(conversation).expect("all is understood");
     }
 
     fn watch(&mut self, host: &str, interface: &str) -> Watch {
@@ -436,16 +406,6 @@ fn passed(carried: &Carried, end: &(String, String)) -> Option<Packet> {
     };
     let (source, destination) = (packet.source, packet.destination);
     Some(Packet { direction, source, destination, hops: packet.ttl, transport })
-}
-
-/// A rule that the simulation does not understand stays a text, and no packet gets past it.
-#[track_caller]
-fn put_rule(kernel: &mut SimKernel, table: XtTableId, chain: &str, text: &str) {
-    let chains = kernel.xtables().table(table);
-    let is_chain = |name: &str| chains.is_some_and(|t| t.chain(&ChainName(name.into())).is_some());
-    let rule = parse_rule(table.family, text, is_chain);
-    let rule = rule.unwrap_or_else(|| panic!("not understood: {text}"));
-    kernel.foreign_append(table, chain, &rule);
 }
 
 /// A destination as a network, also where it is written as an address.

@@ -14,8 +14,9 @@ use crate::walk::{Detail, SimHost};
 
 /// First port of clients, as `net.ipv4.ip_local_port_range` has it.
 const FIRST_PORT: u16 = 32_768;
-/// Settings without influence: no rate is limited here.
-const WITHOUT_INFLUENCE: [&str; 2] = ["net.ipv4.icmp_ratelimit", "net.ipv6.icmp.ratelimit"];
+/// Settings without influence: no rate is limited here, and nobody asks for a neighbour.
+const WITHOUT_INFLUENCE: [&str; 3] =
+    ["net.ipv4.icmp_ratelimit", "net.ipv6.icmp.ratelimit", "net.ipv4.conf.all.arp_announce"];
 
 /// Why a network cannot be built.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
