@@ -14,9 +14,16 @@ use crate::walk::{Detail, SimHost};
 
 /// First port of clients, as `net.ipv4.ip_local_port_range` has it.
 const FIRST_PORT: u16 = 32_768;
-/// Settings without influence: no rate is limited here, and nobody asks for a neighbour.
-const WITHOUT_INFLUENCE: [&str; 3] =
-    ["net.ipv4.icmp_ratelimit", "net.ipv6.icmp.ratelimit", "net.ipv4.conf.all.arp_announce"];
+/// Settings without influence: no rate is limited here, nobody asks for a neighbour, and nobody
+/// is told of a shorter way.
+const WITHOUT_INFLUENCE: [&str; 6] = [
+    "net.ipv4.icmp_ratelimit",
+    "net.ipv6.icmp.ratelimit",
+    "net.ipv4.conf.all.arp_announce",
+    "net.ipv4.conf.all.send_redirects",
+    "net.ipv4.conf.eth0.send_redirects",
+    "net.ipv6.conf.eth0.accept_redirects",
+];
 
 /// Why a network cannot be built.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
