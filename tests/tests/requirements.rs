@@ -77,9 +77,9 @@ fn every_requirement_that_is_due_is_shown() {
     for file in ROOTS.iter().flat_map(|folder| rust_files(&root.join(folder))) {
         let text = fs::read_to_string(&file).expect("a source file is readable");
         let relative = file.strip_prefix(&root).expect("it lies below the root");
-        let Some((kind, tests)) = tests_in(relative, &text) else { continue };
+        let Some((kinds, tests)) = tests_in(relative, &text) else { continue };
         for id in cited(tests) {
-            shown.entry(id).or_default().insert(kind);
+            shown.entry(id).or_default().extend(kinds);
         }
     }
     println!("{}", table(&shown));
@@ -112,10 +112,10 @@ fn rust_files(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// The part of a file that is tests, and of which kind they are.
-fn tests_in<'a>(path: &Path, text: &'a str) -> Option<(&'static str, &'a str)> {
+/// The part of a file that is tests, and of which kinds they are.
+fn tests_in<'a>(path: &Path, text: &'a str) -> Option<(Vec<&'static str>, &'a str)> {
     let fuzz = path.starts_with("sim/src/fuzz_targets");
-    let tests = ["#[test]", "proptest!", "both_flavours!("];
+    let tests = ["#[test]", "proptest!", "both_flavours!(", "on_both_arms!("];
     if !fuzz && !tests.iter().any(|mark| text.contains(mark)) {
         return None;
     }
@@ -140,7 +140,9 @@ fn tests_in<'a>(path: &Path, text: &'a str) -> Option<(&'static str, &'a str)> {
     } else {
         "unit"
     };
-    Some((kind, tests))
+    // Such a description runs on the simulated kernel as well.
+    let simulated = tests.contains("on_both_arms!(").then_some("simulated");
+    Some((std::iter::once(kind).chain(simulated).collect(), tests))
 }
 
 /// Requirements that a text names one by one. A span like T1–T18 shows none of them.

@@ -135,29 +135,6 @@ fn request(
     }
 }
 
-/// A request: protocol, client, its address, where to.
-pub(crate) type Request<'a> = (Protocol, &'a str, &'a str, SocketAddr);
-
-/// What becomes of requests that are made at the same time, as silence takes its time to show.
-pub(crate) fn ask_all_briefly(lab: &Lab, requests: &[Request]) -> Vec<Outcome> {
-    std::thread::scope(|scope| {
-        let asked: Vec<_> = requests
-            .iter()
-            .map(|(protocol, client, from, to)| {
-                scope.spawn(|| ask_briefly(lab, *protocol, client, from, *to))
-            })
-            .collect();
-        asked.into_iter().map(|a| a.join().expect("a client without a panic")).collect()
-    })
-}
-
-/// Asserts that none of the requests hears anything.
-pub(crate) fn assert_silence(lab: &Lab, requests: &[Request]) {
-    for (request, outcome) in requests.iter().zip(ask_all_briefly(lab, requests)) {
-        assert_eq!(outcome, Outcome::TimedOut, "{request:?}");
-    }
-}
-
 /// An open conversation of a client that has been answered once.
 pub(crate) fn conversation(
     lab: &Lab,

@@ -1,4 +1,5 @@
-//! T16: clean-up switches forwarding off where we had switched it on, unless others need it.
+//! T16: clean-up switches forwarding off where we had switched it on, unless others need it. On Linux
+//! alone: who needs it is found by a survey of the real host.
 
 use smartnat::lab::Lab;
 use smartnat::lab::traffic::{Outcome, Server};
