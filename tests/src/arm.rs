@@ -115,6 +115,8 @@ pub type Request<'a> = (Protocol, &'a str, &'a str, SocketAddr);
 pub trait Arm: Sized {
     /// An open connection or UDP port of a client.
     type Conversation;
+    /// An SCTP association, both its ends.
+    type Association;
     /// A record of the packets that pass an interface.
     type Watch;
 
@@ -204,6 +206,21 @@ pub trait Arm: Sized {
     fn ask_on(&mut self, conversation: &mut Self::Conversation) -> Outcome;
     /// Asks on all at the same time, where silence is expected.
     fn ask_all_on_briefly(&mut self, conversations: &mut [Self::Conversation]) -> Vec<Outcome>;
+
+    /// Opens an association with a server on a host, which serves that port from now on, and says whom the
+    /// server saw. `None` where a packet is lost or an answer comes from elsewhere.
+    fn associate(
+        &mut self,
+        client: (&str, SocketAddr),
+        to: SocketAddr,
+        server: (&str, SocketAddr),
+    ) -> Option<(SocketAddr, Self::Association)>;
+    /// Whether a packet of the client on an association reaches the server, where that is expected.
+    fn lives(&mut self, association: &mut Self::Association) -> bool;
+    /// The same where it is not expected.
+    fn lives_briefly(&mut self, association: &mut Self::Association) -> bool;
+    /// The first packet of an association, whether or not somebody answers.
+    fn send_init(&mut self, host: &str, from: SocketAddr, to: SocketAddr);
 
     /// Records what passes an interface from now on.
     fn watch(&mut self, host: &str, interface: &str) -> Self::Watch;

@@ -79,7 +79,7 @@ fn every_requirement_that_is_due_is_shown() {
         let relative = file.strip_prefix(&root).expect("it lies below the root");
         let Some((kinds, tests)) = tests_in(relative, &text) else { continue };
         for id in cited(tests) {
-            shown.entry(id).or_default().extend(kinds);
+            shown.entry(id).or_default().extend(&kinds);
         }
     }
     println!("{}", table(&shown));

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use smartnat::lab::traffic::{
     self, BRIEF, Conversation, Outcome, PATIENT, Server, Stream, StreamKind, StreamReport,
@@ -14,6 +14,7 @@ use smartnat_sim::topology::Topology;
 
 use super::{Arm, Damage, Foreign, Request};
 use crate::host_text::{Programs, foreign_objects, host_text};
+use crate::sctp::{self, Chunk, SctpEnd};
 use crate::{Rig, RigOptions, Step};
 
 /// A lab with a gateway in it.
@@ -24,6 +25,31 @@ pub struct Linux {
     streams: Vec<Stream>,
     /// Requests on open connections so far: each is another text, so that no late answer is taken for it.
     asked: u64,
+}
+
+/// An association between raw sockets.
+#[derive(Debug)]
+pub struct Association {
+    client: SctpEnd,
+    server: SctpEnd,
+    to: SocketAddr,
+    /// Whom the server sees.
+    seen: SocketAddr,
+}
+
+impl Association {
+    fn lives(&self, patience: Duration) -> bool {
+        let end = Instant::now() + patience;
+        self.client.send(self.to, sctp::TAG_OF_SERVER, Chunk::Heartbeat).expect("it is sent");
+        // A raw socket hears of other associations with its port, too.
+        while let Some(packet) = self.server.receive(end.saturating_duration_since(Instant::now()))
+        {
+            if (packet.from, packet.chunk) == (self.seen, Chunk::Heartbeat) {
+                return true;
+            }
+        }
+        false
+    }
 }
 
 impl Linux {
@@ -53,6 +79,7 @@ impl Linux {
 
 impl Arm for Linux {
     type Conversation = Conversation;
+    type Association = Association;
     type Watch = Sniffer;
 
     fn build(topology: &Topology, flavour: IptablesFlavour) -> Self {
@@ -295,6 +322,32 @@ impl Arm for Linux {
                 .collect();
             asked.into_iter().map(|a| a.join().expect("a client without a panic")).collect()
         })
+    }
+
+    fn associate(
+        &mut self,
+        client: (&str, SocketAddr),
+        to: SocketAddr,
+        server: (&str, SocketAddr),
+    ) -> Option<(SocketAddr, Association)> {
+        let [client, server] = [client, server]
+            .map(|(host, at)| SctpEnd::open(self.lab(), host, at).expect("a raw socket"));
+        let (seen, answer) = sctp::associate(&client, &server, to, PATIENT)?;
+        let association = Association { client, server, to, seen: seen.from };
+        (answer.from == to).then_some((seen.from, association))
+    }
+
+    fn lives(&mut self, association: &mut Association) -> bool {
+        association.lives(PATIENT)
+    }
+
+    fn lives_briefly(&mut self, association: &mut Association) -> bool {
+        association.lives(BRIEF)
+    }
+
+    fn send_init(&mut self, host: &str, from: SocketAddr, to: SocketAddr) {
+        let client = SctpEnd::open(self.lab(), host, from).expect("a raw socket");
+        client.send(to, 0, Chunk::Init(sctp::TAG_OF_CLIENT)).expect("the packet is sent");
     }
 
     fn watch(&mut self, host: &str, interface: &str) -> Sniffer {

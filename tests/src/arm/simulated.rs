@@ -78,6 +78,7 @@ impl Simulated {
 
 impl Arm for Simulated {
     type Conversation = Conversation;
+    type Association = Conversation;
     type Watch = Watch;
 
     fn build(topology: &Topology, flavour: IptablesFlavour) -> Self {
@@ -300,6 +301,37 @@ impl Arm for Simulated {
     #[track_caller]
     fn ask_all_on_briefly(&mut self, conversations: &mut [Conversation]) -> Vec<Outcome> {
         conversations.iter_mut().map(|conversation| self.ask_on(conversation)).collect()
+    }
+
+    #[track_caller]
+    fn associate(
+        &mut self,
+        (client, from): (&str, SocketAddr),
+        to: SocketAddr,
+        (server, at): (&str, SocketAddr),
+    ) -> Option<(SocketAddr, Conversation)> {
+        self.serve(server, server, &[at.ip()], &[(Protocol::Sctp, at.port())]);
+        let mut opened = self.open(Protocol::Sctp, client, from, to).ok()?;
+        // A client takes answers of its peer alone.
+        let seen = self.ask_on(&mut opened).answer()?.seen_peer;
+        Some((seen, opened))
+    }
+
+    #[track_caller]
+    fn lives(&mut self, association: &mut Conversation) -> bool {
+        self.ask_on(association).is_answered()
+    }
+
+    #[track_caller]
+    fn lives_briefly(&mut self, association: &mut Conversation) -> bool {
+        self.lives(association)
+    }
+
+    #[track_caller]
+    fn send_init(&mut self, host: &str, from: SocketAddr, to: SocketAddr) {
+        let (from, to) = ((from.ip(), from.port()), (to.ip(), to.port()));
+        let packet = SimPacket::opening(Protocol::Sctp, from, to);
+        self.network().send(host, packet).expect("all is understood");
     }
 
     fn watch(&mut self, host: &str, interface: &str) -> Watch {
