@@ -1,12 +1,20 @@
 //! Hosts joined by segments.
 
+use std::net::{IpAddr, SocketAddr};
+
 use smartnat_core::model::Protocol;
 use smartnat_core::objects::SysctlKey;
 use smartnat_sim::kernel::XtFlavour;
 use smartnat_sim::topology::{Host, Topology};
 use smartnat_sim::walk::{Network, NetworkError, RequestOutcome};
 
-use crate::rig::{at, ip};
+fn ip(text: &str) -> IpAddr {
+    text.parse().expect("an address")
+}
+
+fn at(address: &str, port: u16) -> SocketAddr {
+    SocketAddr::new(ip(address), port)
+}
 
 /// `left` and `right` with a router between them, both families.
 fn topology() -> Topology {

@@ -97,9 +97,9 @@ fn with_affinity(seconds: u32, pods: &[usize]) -> Vec<ClusterObject> {
 
 /// Which pod serves a client now.
 fn served_by(arm: &mut impl Arm, side: Side, protocol: Protocol) -> usize {
-    let served = spread(arm, side, protocol, 1);
-    let server = served.into_keys().next().expect("an answer");
-    server.trim_start_matches("pod").parse().expect("a pod's number")
+    let names = spread(arm, side, protocol, 1);
+    let name = names.into_keys().next().expect("an answer");
+    name.trim_start_matches("pod").parse().expect("a pod's number")
 }
 
 on_both_arms!(affinity_moves_when_its_pod_goes_and_stays_there, |arms| {

@@ -92,7 +92,9 @@ on_both_arms!(a_pod_that_is_no_longer_listed_ends_and_nothing_escapes, |arms| {
         arm.sync(echo_service().build());
         assert_ended(&mut arm, &mut a, "scaled to zero");
         // The pod goes on to send on the ended flow, as a stream would.
-        ["pod1", "pod2", "pod3"].iter().for_each(|pod| arm.stop(pod));
+        for pod in ["pod1", "pod2", "pod3"] {
+            arm.stop(pod);
+        }
         let from = at(&pod(1, Family::of(&client.ip())), 5353);
         arm.send_datagram("pod1", from, client);
         let escaped = arm.seen_briefly(&office, |p| p.destination == client.ip());

@@ -123,7 +123,9 @@ on_both_arms!(an_address_that_comes_is_served_and_one_that_goes_disturbs_nobody,
     serve_in_pods(&mut arm);
     start_streams(&mut arm);
     let prefixes = [format!("{}/24", LATER[0]), format!("{}/64", LATER[1])];
-    prefixes.iter().for_each(|prefix| arm.add_address("gateway", "ext1", prefix));
+    for prefix in &prefixes {
+        arm.add_address("gateway", "ext1", prefix);
+    }
     let come = arm.host_changed();
     assert!(come.status.in_sync && !waits(&come.status), "{:?}", come.status.mappings);
     for (side, address) in first_network().into_iter().zip(LATER) {
@@ -132,7 +134,9 @@ on_both_arms!(an_address_that_comes_is_served_and_one_that_goes_disturbs_nobody,
             assert_eq!(outcome.server(), Some("pod1"), "{address} {protocol}: {outcome}");
         }
     }
-    prefixes.iter().for_each(|prefix| arm.delete_address("gateway", "ext1", prefix));
+    for prefix in &prefixes {
+        arm.delete_address("gateway", "ext1", prefix);
+    }
     let gone = arm.host_changed();
     assert!(gone.status.in_sync && waits(&gone.status), "{:?}", gone.status.mappings);
     for (side, address) in first_network().into_iter().zip(LATER) {

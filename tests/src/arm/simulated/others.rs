@@ -77,7 +77,9 @@ pub(super) fn damage(kernel: &mut SimKernel, damage: &Damage<'_>) {
             let rules = kernel.xtables().table(table).expect("a table in use");
             let hooks = rules.builtins().map(|(hook, _)| hook.name().to_owned());
             let chains: Vec<_> = hooks.chain(rules.chains().map(|(c, _)| c.0.clone())).collect();
-            chains.iter().for_each(|chain| flush(kernel, table, chain));
+            for chain in &chains {
+                flush(kernel, table, chain);
+            }
         }
         Damage::InsertRule { table, chain, rule } => {
             let rule = parse(kernel, table, rule);
