@@ -93,7 +93,7 @@ fn what_the_host_itself_cannot_do_is_told_at_once() {
 fn a_conversation_lasts_until_one_side_ends_it() {
     let mut network = network();
     for (from, to) in PATHS {
-        let from = Some(std::net::SocketAddr::new(ip(from), 0));
+        let from = Some(SocketAddr::new(ip(from), 0));
         let opened = network.open("left", from, Protocol::Tcp, at(to, 80));
         let conversation = opened.expect("all is understood").expect("a connection");
         for _ in 0..3 {
