@@ -305,7 +305,10 @@ on_both_arms!(nobody_on_the_uplinks_segment_routes_into_the_cluster, |arms| {
         .flat_map(targets)
         .flat_map(|(from, to)| USUAL.map(|(p, port)| (p, "neighbour", from, at(&to, port))))
         .collect();
+    let reached = |arm: &A| ["pod1", "pod2"].map(|owner| arm.deliveries(owner));
+    let before = reached(&arm);
     arm.assert_silence(&sneaking);
+    assert_eq!(reached(&arm), before, "an answer might be dropped where the question was not");
 });
 
 on_both_arms!(two_addresses_of_one_instance_in_one_mapping_work, |arms| {

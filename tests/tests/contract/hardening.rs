@@ -12,7 +12,7 @@ use smartnat_tests::arm::{Arm, config};
 use smartnat_tests::{Rig, RigOptions, on_both_arms};
 
 use super::common::{
-    at, both_flavours, echo_on, echo_service, first_network, ip, switch_forwarding_on,
+    USUAL, at, both_flavours, echo_on, echo_service, first_network, ip, switch_forwarding_on,
 };
 
 const POD: [&str; 2] = ["10.244.1.11", "fd00:244:1::11"];
@@ -159,6 +159,22 @@ both_flavours!(an_ended_connection_of_an_endpoint_on_the_host_escapes_nowhere, |
         let _ = accepted.write_all(b"late");
         let escaped = sniffer.wait_for(BRIEF, |p| p.destination == ip(side.source));
         assert_eq!(escaped, None, "{side:?}");
+    }
+});
+
+// T12: the way to an endpoint behind the default route is no way out.
+on_both_arms!(a_pod_with_egress_behind_the_default_route_reaches_its_mapping, |arms| {
+    let pods = echo_service().ready(OFFICE[0]).ready(OFFICE[1]).build();
+    let objects = [pods, vec![exposed(FIRST, true)]].concat();
+    let mut arm = arms.start(&standard(StandardOptions { office: true }), config(), objects);
+    arm.add_route("office", "198.51.100.0/24", addresses::GATEWAY_V4);
+    arm.add_route("office", "2001:db8:51::/64", addresses::GATEWAY_V6);
+    arm.serve("office", "office", &[], &USUAL);
+    for (from, to) in OFFICE.into_iter().zip(FIRST) {
+        for protocol in [Protocol::Tcp, Protocol::Udp] {
+            let outcome = arm.ask((protocol, "office", from, at(to, 1000)));
+            assert_eq!(outcome.server(), Some("office"), "{from} {protocol}: {outcome}");
+        }
     }
 });
 
