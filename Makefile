@@ -11,7 +11,7 @@ FUZZ_TARGETS := $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 SUDO := $(shell [ "$$(id -u)" = 0 ] || command -v sudo)
 
-.PHONY: help deps demo test lint fmt crd deps-fuzz fuzz ci clean
+.PHONY: help deps demo test lint fmt crd deps-fuzz fuzz defects ci clean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,6 +64,9 @@ fuzz: ## Fuzz for TIME seconds: make fuzz T=history TIME=60; without T every tar
 	  cargo +nightly fuzz run --sanitizer none $$t fuzz/corpus-found/$$t fuzz/corpus/$$t -- \
 	    -max_total_time=$(TIME) -timeout=25 -len_control=0 -max_len=2048 -verbosity=0 -print_final_stats=1 $$words; \
 	done
+
+defects: deps ## Put each known defect in and see the test of its name fail; D=part of a name for one
+	SMARTNAT_REQUIRE_PRIVILEGES=1 tests/defects/run $(D)
 
 ci: lint test demo ## What CI runs
 

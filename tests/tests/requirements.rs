@@ -1,7 +1,8 @@
 //! Which requirement is shown by what kind of test. Run with `--nocapture` to see the table.
 //!
-//! A test names the requirements that it shows, by number, in its name or a comment. A requirement
-//! that is due and that nothing names fails here, as does a number that does not exist.
+//! A test names the requirements that it shows, by number, in its name or a comment of its own; a file
+//! that is about one says so in its name or first line. A requirement that is due and that no test
+//! names fails here, as does a number that does not exist.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -63,23 +64,29 @@ const REQUIREMENTS: &[(Id, &str, Due)] = &[
 ];
 
 /// Kinds of tests, in the order of the ladder.
-const KINDS: [&str; 8] =
-    ["unit", "golden", "property", "simulated", "fuzz", "kernel", "packets", "program"];
+const KINDS: [&str; 9] =
+    ["unit", "golden", "property", "simulated", "fuzz", "kernel", "parity", "packets", "program"];
 
 /// Folders that hold tests, alone or beside what they test.
 const ROOTS: [&str; 7] =
     ["src/core", "src/linux", "src/cluster", "src/smartnat", "sim/src", "sim/tests", "tests/tests"];
 
+/// How many tests of each kind show a requirement.
+type Shown = BTreeMap<Id, BTreeMap<&'static str, usize>>;
+
 #[test]
 fn every_requirement_that_is_due_is_shown() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let mut shown: BTreeMap<Id, BTreeSet<&str>> = BTreeMap::new();
+    let mut shown = Shown::new();
     for file in ROOTS.iter().flat_map(|folder| rust_files(&root.join(folder))) {
         let text = fs::read_to_string(&file).expect("a source file is readable");
         let relative = file.strip_prefix(&root).expect("it lies below the root");
-        let Some((kinds, tests)) = tests_in(relative, &text) else { continue };
-        for id in cited(tests) {
-            shown.entry(id).or_default().extend(&kinds);
+        for test in tests_in(relative, &text) {
+            for id in test.cited {
+                for kind in &test.kinds {
+                    *shown.entry(id).or_default().entry(kind).or_default() += 1;
+                }
+            }
         }
     }
     println!("{}", table(&shown));
@@ -112,42 +119,114 @@ fn rust_files(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// The part of a file that is tests, and of which kinds they are.
-fn tests_in<'a>(path: &Path, text: &'a str) -> Option<(Vec<&'static str>, &'a str)> {
-    let fuzz = path.starts_with("sim/src/fuzz_targets");
-    let tests = ["#[test]", "proptest!", "both_flavours!(", "on_both_arms!("];
-    if !fuzz && !tests.iter().any(|mark| text.contains(mark)) {
-        return None;
+/// One test with the requirements that it names.
+#[derive(Debug, PartialEq, Eq)]
+struct Test {
+    kinds: Vec<&'static str>,
+    cited: BTreeSet<Id>,
+}
+
+/// Macros that make tests of a description, and the kinds of those; none: as the file says.
+const MACROS: [(&str, &[&str]); 2] =
+    [("both_flavours!(", &[]), ("on_both_arms!(", &["simulated", "packets"])];
+
+/// The tests of a file. One whose name or module comment begins with a requirement shows it with
+/// each of its tests; a fuzz target is one test as a whole.
+fn tests_in(path: &Path, text: &str) -> Vec<Test> {
+    if path.starts_with("sim/src/fuzz_targets") && !path.ends_with("tests.rs") {
+        return vec![Test { kinds: vec!["fuzz"], cited: cited(text) }];
     }
-    let whole = fuzz
-        || path.components().any(|part| part.as_os_str() == "tests")
-        || path.file_stem().is_some_and(|n| n.to_string_lossy().ends_with("tests"));
-    let tests = if whole { text } else { &text[text.find("#[cfg(test)]")?..] };
-    let kind = if fuzz {
-        "fuzz"
-    } else if path.starts_with("tests/tests/contract") {
+    let of_file = cited_by_file(path, text);
+    let lines: Vec<&str> = text.lines().collect();
+    let mut property_until = 0;
+    let mut tests = Vec::new();
+    for (at, line) in lines.iter().enumerate() {
+        let words = line.trim_start();
+        if words.starts_with("proptest! {") {
+            property_until = end_of(&lines, at);
+        }
+        let by_macro = MACROS.iter().find(|(name, _)| words.starts_with(name));
+        if by_macro.is_none() && words != "#[test]" {
+            continue;
+        }
+        let end = end_of(&lines, at);
+        let item = &lines[beginning_of(&lines, at)..=end];
+        let kinds = match by_macro {
+            Some((_, kinds)) if !kinds.is_empty() => kinds.to_vec(),
+            _ if at < property_until => vec!["property"],
+            _ => vec![kind_of(path, item)],
+        };
+        let mut cited = cited(&item.join("\n"));
+        cited.extend(&of_file);
+        tests.push(Test { kinds, cited });
+    }
+    tests
+}
+
+/// What a file is about as a whole: `t11_return_path.rs`, `//! T11: …`.
+fn cited_by_file(path: &Path, text: &str) -> BTreeSet<Id> {
+    let name = path.file_stem().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    let about = |line: &&str| line.starts_with("//! T") || line.starts_with("//! P");
+    let comment = text.lines().next().filter(about).and_then(|line| line.split_once(": "));
+    let mut found = cited(comment.map_or("", |(numbers, _)| numbers));
+    found.extend(numbers_of_name(&name));
+    found
+}
+
+/// The first line of the comments and attributes above a test.
+fn beginning_of(lines: &[&str], at: usize) -> usize {
+    let above = lines[..at].iter().rev();
+    let is_of_it = |line: &&&str| {
+        let words = line.trim_start();
+        words.starts_with("//") && !words.starts_with("//!") || words.starts_with("#[")
+    };
+    at - above.take_while(is_of_it).count()
+}
+
+/// The last line of the item that begins at a line, as rustfmt lays it out.
+fn end_of(lines: &[&str], at: usize) -> usize {
+    let indent = |line: &str| line.len() - line.trim_start().len();
+    let own = indent(lines[at]);
+    let header = at + lines[at..].iter().take_while(|l| l.trim_start().starts_with("#[")).count();
+    if lines.get(header).is_some_and(|line| line.ends_with(");") || line.ends_with('}')) {
+        return header;
+    }
+    let closes = |line: &&str| indent(line) == own && line.trim_start().starts_with(['}', ')']);
+    let rest = lines[at + 1..].iter().position(closes);
+    rest.map_or(lines.len() - 1, |further| at + 1 + further)
+}
+
+fn kind_of(path: &Path, item: &[&str]) -> &'static str {
+    let golden = item.iter().any(|line| line.contains("insta::") || line.contains("_snapshot!"));
+    if path.starts_with("tests/tests/contract") {
         "packets"
+    } else if path.starts_with("tests/tests/parity") {
+        "parity"
     } else if path.starts_with("tests/tests") || path.starts_with("src/smartnat/tests") {
         "program"
     } else if path.starts_with("src/linux/tests") {
         "kernel"
-    } else if path.starts_with("sim/tests/properties") || tests.contains("proptest!") {
+    } else if path.starts_with("sim/tests/properties") {
         "property"
-    } else if tests.contains("insta::") || tests.contains("assert_snapshot!") {
+    } else if golden {
         "golden"
     } else if path.starts_with("sim") {
         "simulated"
     } else {
         "unit"
-    };
-    // Such a description runs on the simulated kernel as well.
-    let simulated = tests.contains("on_both_arms!(").then_some("simulated");
-    Some((std::iter::once(kind).chain(simulated).collect(), tests))
+    }
 }
 
-/// Requirements that a text names one by one. A span like T1–T18 shows none of them.
+/// Requirements that a text names one by one, in comments or as the beginning of a test's name.
+/// A span like T1–T18 shows none of them.
 fn cited(text: &str) -> BTreeSet<Id> {
-    let mut found = BTreeSet::new();
+    let name = |line: &str| {
+        let words = line.trim_start();
+        let mut openings = MACROS.iter().map(|(opening, _)| *opening).chain(["fn "]);
+        openings.find_map(|opening| words.strip_prefix(opening)).map(str::to_owned)
+    };
+    let mut found: BTreeSet<Id> =
+        text.lines().filter_map(name).flat_map(|name| numbers_of_name(&name)).collect();
     let is_span = |c: Option<char>| matches!(c, Some('–' | '-'));
     for (at, letter) in text.char_indices().filter(|(_, c)| matches!(c, 'T' | 'P')) {
         let (before, after) = (&text[..at], &text[at + 1..]);
@@ -164,13 +243,22 @@ fn cited(text: &str) -> BTreeSet<Id> {
     found
 }
 
-fn table(shown: &BTreeMap<Id, BTreeSet<&str>>) -> String {
-    let mut text = String::from("requirement, shown by kinds of tests\n");
+/// `t05_t06_ports` is about T5 and T6.
+fn numbers_of_name(name: &str) -> BTreeSet<Id> {
+    let number = |word: &str| {
+        let letter = word.chars().next().filter(|c| matches!(c, 't' | 'p'))?;
+        let digits = word[1..].parse().ok().filter(|n| (1..100).contains(n))?;
+        Some((letter.to_ascii_uppercase(), digits))
+    };
+    name.split('_').map_while(number).collect()
+}
+
+fn table(shown: &Shown) -> String {
+    let mut text = String::from("requirement, shown by so many tests of each kind\n");
     for (id, name, due) in REQUIREMENTS {
-        let kinds: Vec<&str> = KINDS
-            .into_iter()
-            .filter(|kind| shown.get(id).is_some_and(|kinds| kinds.contains(kind)))
-            .collect();
+        let tests = shown.get(id);
+        let kinds: Vec<String> =
+            KINDS.iter().filter_map(|kind| Some(format!("{kind} {}", tests?.get(kind)?))).collect();
         let due = if *due == NotYet { " (not yet due)" } else { "" };
         let number = format!("{}{}", id.0, id.1);
         let _ = writeln!(text, "{number:<4} {name:<66} {}{due}", kinds.join(", "));
@@ -183,4 +271,47 @@ fn spans_and_parts_of_words_show_nothing() {
     let named = |text| cited(text).into_iter().collect::<Vec<_>>();
     assert_eq!(named("T1–T18, T14-T18, xT1, T1x, T123, IP4, t7, T0"), []);
     assert_eq!(named("(T3, P10): T16"), [('P', 10), ('T', 3), ('T', 16)]);
+}
+
+#[test]
+fn a_test_shows_what_it_names_and_no_more() {
+    let text = "\
+//! T7: what pods see.
+
+/// A helper of T1.
+fn helper() {}
+
+// T2
+#[test]
+fn a_refused_source() {
+    let nested = || {
+    };
+}
+
+#[test]
+fn t05_t06_ports() {}
+
+on_both_arms!(p04_replies, |arm| {
+    helper(); // T3
+});
+
+proptest! {
+    /// P1: isolation.
+    #[test]
+    fn isolation(case in any()) {
+    }
+}
+";
+    let found = tests_in(Path::new("sim/tests/walk/pods.rs"), text);
+    let named: Vec<_> =
+        found.into_iter().map(|t| (t.kinds, t.cited.into_iter().collect::<Vec<_>>())).collect();
+    assert_eq!(
+        named,
+        [
+            (vec!["simulated"], vec![('T', 2), ('T', 7)]),
+            (vec!["simulated"], vec![('T', 5), ('T', 6), ('T', 7)]),
+            (vec!["simulated", "packets"], vec![('P', 4), ('T', 3), ('T', 7)]),
+            (vec!["property"], vec![('P', 1), ('T', 7)]),
+        ]
+    );
 }

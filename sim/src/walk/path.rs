@@ -130,6 +130,7 @@ impl<'k> Walk<'k> {
     }
 
     fn prerouting(&mut self, flight: &mut Flight<'k>) -> Result<(), Halt> {
+        self.table(XtTable::Raw, BuiltinHook::Prerouting, flight)?;
         self.track(flight)?;
         self.table(XtTable::Mangle, BuiltinHook::Prerouting, flight)?;
         self.translate(BuiltinHook::Prerouting, flight)
@@ -288,8 +289,9 @@ impl<'k> Walk<'k> {
             return Err(Halt::Dropped(DropCause::NoRoute));
         };
         flight.output = Some(exit.interface);
-        self.track(flight)?;
         let mark = flight.packet.mark;
+        self.table(XtTable::Raw, BuiltinHook::Output, flight)?;
+        self.track(flight)?;
         self.table(XtTable::Mangle, BuiltinHook::Output, flight)?;
         // ipt_mangle_out, nf_route_table_hook4: "Reroute for ANY change."
         if flight.packet.mark != mark {

@@ -145,6 +145,12 @@ impl<'k> Walk<'k> {
                 }
             }
             XtTarget::AddSourceToSet { set } => self.add_source(set, flight)?,
+            // xt_ct_target: "Previously seen (loopback)? Ignore."
+            XtTarget::NoTrack => {
+                if flight.tracking == Tracking::Unseen {
+                    flight.tracking = Tracking::Untracked;
+                }
+            }
             XtTarget::Jump(_)
             | XtTarget::Accept
             | XtTarget::Drop

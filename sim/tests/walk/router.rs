@@ -86,6 +86,7 @@ pub(crate) fn rules(host: &mut SimHost, family: Family, lines: &[&str]) {
         let table = match table.expect("a table") {
             "mangle" => XtTable::Mangle,
             "nat" => XtTable::Nat,
+            "raw" => XtTable::Raw,
             _ => XtTable::Filter,
         };
         let (id, chain) = (XtTableId { family, table }, chain.expect("a chain"));

@@ -162,6 +162,28 @@ fn marks_are_set_kept_and_restored_by_their_masks() {
 }
 
 #[test]
+fn table_raw_comes_before_tracking_and_may_exempt_from_it() {
+    for side in SIDES {
+        let outcome = |line: &str| {
+            let mut host = router();
+            let nat =
+                format!("nat PREROUTING -p udp -j DNAT --to-destination {}", side.other_server);
+            let of_known = "filter FORWARD -m conntrack ! --ctstate UNTRACKED -j ACCEPT";
+            rules(&mut host, side.family, &[&nat, of_known, line]);
+            let packet = udp((side.client, 1000), (side.server, 53));
+            let trace = host.receive(LEFT, packet).expect("all is understood");
+            (trace, host.kernel.conntrack().iter().count())
+        };
+        let (trace, connections) = outcome("raw PREROUTING -p tcp -j DROP");
+        assert_eq!((left(&trace).1.destination, connections), (ip(side.other_server), 1));
+        let (trace, connections) = outcome("raw PREROUTING -p udp -j CT --notrack");
+        assert_eq!((left(&trace).1.destination, connections), (ip(side.server), 0));
+        let (trace, connections) = outcome("raw PREROUTING -p udp -j DROP");
+        assert_eq!((dropped(&trace).to_string(), connections), ("raw PREROUTING rule 1".into(), 0));
+    }
+}
+
+#[test]
 fn chains_return_accept_and_fall_through_to_the_policy() {
     for side in SIDES {
         let outcome = |lines: &[&str], policy: Policy| {

@@ -150,6 +150,7 @@ fn check_target(place: &Place, rule: &XtRule, sets: &Sets) -> Verdict {
             require(of_family(place.table.family, *address), "bad IP address")
         }
         XtTarget::Masquerade => require(table == XtTable::Nat, "MASQUERADE is for table nat alone"),
+        XtTarget::NoTrack => require(table == XtTable::Raw, "CT is for table raw alone"),
         XtTarget::AddSourceToSet { set } => check_set(place, set, &[SetDirection::Source], sets),
         XtTarget::Unknown(_) => {
             require(place.by == Actor::Others, "a rule that is not understood cannot be written")

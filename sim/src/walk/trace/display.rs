@@ -173,6 +173,7 @@ impl fmt::Display for Action<'_> {
             }
             XtTarget::RestoreMark { mask } => write!(f, "mark from connection, mask {mask:#x}"),
             XtTarget::AddSourceToSet { set } => write!(f, "add source to {set}"),
+            XtTarget::NoTrack => f.write_str("exempt from tracking"),
             XtTarget::Unknown(text) => f.write_str(text),
         }
     }

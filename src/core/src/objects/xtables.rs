@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::SetName;
 use crate::model::{Family, PortRange, Protocol};
 
-/// A table that we use.
+/// A table of iptables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum XtTable {
@@ -20,6 +20,8 @@ pub enum XtTable {
     Filter,
     /// Translation.
     Nat,
+    /// What comes before connection tracking; used by others alone.
+    Raw,
 }
 
 impl XtTable {
@@ -32,6 +34,7 @@ impl XtTable {
             Self::Mangle => "mangle",
             Self::Filter => "filter",
             Self::Nat => "nat",
+            Self::Raw => "raw",
         }
     }
 
@@ -42,6 +45,7 @@ impl XtTable {
             Self::Mangle => &[Prerouting, Input, Forward, Output, Postrouting],
             Self::Filter => &[Input, Forward, Output],
             Self::Nat => &[Prerouting, Input, Output, Postrouting],
+            Self::Raw => &[Prerouting, Output],
         }
     }
 }
@@ -309,6 +313,8 @@ pub enum XtTarget {
         /// The set, of one dimension.
         set: SetName,
     },
+    /// `-j CT --notrack`; table raw only.
+    NoTrack,
     /// A rule in a chain of ours that is none of ours, as the kernel printed it.
     Unknown(String),
 }

@@ -216,6 +216,7 @@ fn render_target(line: &mut Line, family: Family, target: &XtTarget) {
             let line = line.option("-j", "SET").option("--add-set", set);
             line.word("src").flag("--exist");
         }
+        XtTarget::NoTrack => drop(line.option("-j", "CT").flag("--notrack")),
         XtTarget::Unknown(text) => drop(line.flag(text)),
     }
 }

@@ -43,7 +43,8 @@ fn option_match(
         return header_match(words, option, negated);
     }
     match (module, option, negated) {
-        ("multiport", "--dports", false) => {
+        // A protocol without ports has none to match; its `--dports` could not be written again.
+        ("multiport", "--dports", false) if protocol.and_then(transport).is_some() => {
             let ranges = words.next()?.split(',').map(port_range).collect::<Option<_>>()?;
             Some(XtMatch::DestinationPorts(ranges))
         }

@@ -32,6 +32,10 @@ pub(super) fn parse(words: &mut Words<'_>, is_chain: impl Fn(&str) -> bool) -> O
             words.mark().map(|(value, mask)| XtTarget::SetMark { value, mask })
         }
         "CONNMARK" => connmark(words),
+        "CT" => {
+            words.expect("--notrack")?;
+            Some(XtTarget::NoTrack)
+        }
         "SET" => {
             words.expect("--add-set")?;
             let set = SetName(words.next()?.to_owned());

@@ -113,6 +113,7 @@ fn target(family: Family) -> impl Strategy<Value = XtTarget> {
             .prop_map(|(address, ports)| XtTarget::DestinationNat { address, ports }),
         address(family).prop_map(|address| XtTarget::SourceNat { address }),
         Just(XtTarget::Masquerade),
+        Just(XtTarget::NoTrack),
         any::<(u32, u32)>().prop_map(|(value, mask)| XtTarget::SetMark { value, mask }),
         any::<(u32, u32)>().prop_map(|(value, mask)| XtTarget::SetConnMark { value, mask }),
         any::<u32>().prop_map(|mask| XtTarget::RestoreMark { mask }),

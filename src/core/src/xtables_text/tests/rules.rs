@@ -307,6 +307,8 @@ fn what_no_rule_of_ours_says_does_not_parse() {
         "-p tcp -m tcp ! --dport 80 -j DROP",
         "-p tcp -m tcp --tcp-flags SYN,ACK SYN -j DROP",
         "-m tcp --dport 80 -j DROP",
+        "-m multiport --dports 80 -j DROP",
+        "-p icmp -m multiport --dports 80 -j DROP",
         "-m limit --limit 3/hour -j DROP",
         "-m conntrack --ctstate DNAT -j DROP",
         "-m statistic --mode nth --every 3 -j DROP",
