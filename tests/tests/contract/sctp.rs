@@ -35,6 +35,7 @@ fn own(side: Side) -> String {
     pod(1, family(side))
 }
 
+// T1, T5, T7
 on_both_arms!(an_association_is_translated_both_ways, |arms| {
     for masquerade in [true, false] {
         let objects = [signalling(true), vec![exposed().masquerade(masquerade).build()]].concat();
@@ -57,6 +58,7 @@ on_both_arms!(an_association_is_translated_both_ways, |arms| {
     }
 });
 
+// T2, T6
 on_both_arms!(nobody_home_is_told_and_a_refused_source_is_not, |arms| {
     let m = first_network().iter().fold(exposed(), |m, s| m.source(s.source));
     let objects = [signalling(false), vec![m.build()]].concat();
@@ -86,6 +88,7 @@ on_both_arms!(nobody_home_is_told_and_a_refused_source_is_not, |arms| {
     }
 });
 
+// T10
 on_both_arms!(a_withdrawn_association_ends_and_another_goes_on, |arms| {
     let stays = on_first_network("stays").service("echo");
     let stays = stays.port(Protocol::Sctp, 5000, None, Some("sig")).build();
@@ -107,6 +110,7 @@ on_both_arms!(a_withdrawn_association_ends_and_another_goes_on, |arms| {
     }
 });
 
+// T13
 on_both_arms!(a_pod_with_egress_opens_an_association_from_its_external_address, |arms| {
     let objects = [signalling(true), vec![exposed().egress(true).build()]].concat();
     let mut arm = arms.start(&standard(StandardOptions { office: true }), config(), objects);

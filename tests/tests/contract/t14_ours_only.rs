@@ -15,6 +15,7 @@ fn objects() -> Vec<ClusterObject> {
     [echo_on(&[1, 2]), vec![all.tcp(8080).udp(5353).egress(true).build()]].concat()
 }
 
+// T16
 on_both_arms!(clean_up_restores_every_line_beside_foreign_objects, |arms| {
     let mut arm = arms.build(&standard(StandardOptions::default()));
     arm.put_foreign_objects();
@@ -34,6 +35,7 @@ on_both_arms!(clean_up_restores_every_line_beside_foreign_objects, |arms| {
     assert!(!outcome.is_answered(), "a translated connection lives on");
 });
 
+// T16
 on_both_arms!(clean_up_of_a_bare_host_leaves_a_bare_host, |arms| {
     let mut arm = arms.build(&standard(StandardOptions::default()));
     let before = arm.host_lines();
@@ -83,6 +85,7 @@ on_both_arms!(foreign_bits_of_marks_survive, |arms| {
     }
 });
 
+// T16
 on_both_arms!(a_sysctl_that_somebody_set_since_keeps_its_value, |arms| {
     let filter = |uplink: &str| SysctlKey::ReversePathFilter(uplink.into());
     let keys = [filter("ext1"), filter("ext2"), SysctlKey::Forwarding(Family::V4)];

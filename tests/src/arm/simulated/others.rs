@@ -30,12 +30,13 @@ pub(super) fn put(kernel: &mut SimKernel, foreign: &Foreign<'_>) {
     }
 }
 
-/// The same objects as the Linux arm has, without table raw, which is not modelled.
+/// The same objects as the Linux arm has.
 pub(super) fn put_objects(kernel: &mut SimKernel) {
     for family in Family::ALL {
         let net = if family == Family::V4 { "192.0.2.128/25" } else { "2001:db8:f::/64" };
-        let [filter, nat, mangle] = [XtTable::Filter, XtTable::Nat, XtTable::Mangle]
-            .map(|table| XtTableId { family, table });
+        let [filter, nat, mangle, raw] =
+            [XtTable::Filter, XtTable::Nat, XtTable::Mangle, XtTable::Raw]
+                .map(|table| XtTableId { family, table });
         put(kernel, &Foreign::Chain { table: filter, name: "FOREIGN" });
         for (table, chain, rule) in [
             (filter, "FOREIGN", format!("-s {net} -j RETURN")),
@@ -43,6 +44,7 @@ pub(super) fn put_objects(kernel: &mut SimKernel) {
             (filter, "INPUT", "-p tcp -m tcp --dport 22 -j ACCEPT".into()),
             (nat, "POSTROUTING", format!("-s {net} -j MASQUERADE")),
             (mangle, "PREROUTING", format!("-s {net} -j MARK --set-xmark 0x4000/0x4000")),
+            (raw, "PREROUTING", format!("-s {net} -j ACCEPT")),
         ] {
             put(kernel, &Foreign::Rule { table, chain, rule: &rule });
         }
