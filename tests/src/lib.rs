@@ -1,9 +1,13 @@
 //! What the integration tests share: a gateway in a lab, driven step by step, and the program
 //! as its user starts it.
 
+pub mod arm;
+mod engine;
+pub mod host_text;
 mod program;
 mod rig;
 pub mod sctp;
 
+pub use engine::Step;
 pub use program::program;
-pub use rig::{Rig, RigOptions, Step};
+pub use rig::{Rig, RigOptions};

@@ -6,16 +6,14 @@ use std::thread::JoinHandle;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use smartnat::lab::Lab;
-use smartnat_core::gateway::{Event, Gateway, Input, Output};
+use smartnat_core::gateway::{Gateway, Input};
 use smartnat_core::model::{ClusterObject, GatewayConfig, HostState, IptablesFlavour, Timestamp};
-use smartnat_core::ops::{Kernel, Transaction};
-use smartnat_core::status::StatusReport;
+use smartnat_core::ops::{Kernel, OpError, Transaction};
 use smartnat_linux::{LinuxKernel, LinuxOptions, StateDir};
 use smartnat_sim::topology::Topology;
 use tempfile::TempDir;
 
-/// No step needs more inputs and outputs than this, however large.
-const MAX_STEPS: usize = 10_000;
+use crate::engine::{Engine, Machine, Step};
 
 /// What a rig is built with.
 #[derive(Clone, Debug)]
@@ -33,21 +31,6 @@ impl RigOptions {
             GatewayConfig { uplink_pattern: "ext[0-9]".into(), ..GatewayConfig::default() };
         Self { config, flavour }
     }
-}
-
-/// What one step did.
-#[derive(Debug)]
-pub struct Step {
-    /// Transactions in the order of their execution.
-    pub transactions: Vec<Transaction>,
-    /// Events.
-    pub events: Vec<Event>,
-    /// Status afterwards.
-    pub status: StatusReport,
-    /// Write operations that began in this step, counted at netlink and processes.
-    pub operations: u64,
-    /// Processes that were started in this step.
-    pub processes: u64,
 }
 
 enum Order {
@@ -86,10 +69,15 @@ impl Rig {
 
     /// The same in a lab that a test has prepared.
     pub fn start_in(lab: Lab, options: RigOptions, objects: Vec<ClusterObject>) -> (Self, Step) {
-        let state = tempfile::tempdir().expect("a temporary directory");
-        let mut rig = Self { lab, options, state, objects: Vec::new(), worker: None };
+        let mut rig = Self::idle_in(lab, options);
         let sync = rig.restart(objects);
         (rig, sync)
+    }
+
+    /// A lab without a running gateway yet.
+    pub fn idle_in(lab: Lab, options: RigOptions) -> Self {
+        let state = tempfile::tempdir().expect("a temporary directory");
+        Self { lab, options, state, objects: Vec::new(), worker: None }
     }
 
     /// Ends the running gateway, as a kill would, and starts a new one that knows nothing.
@@ -102,8 +90,13 @@ impl Rig {
 
     /// Restarts with other settings and the objects of the last start.
     pub fn reconfigure(&mut self, options: RigOptions) -> Step {
-        self.options = options;
         let objects = self.objects.clone();
+        self.restart_with(options, objects)
+    }
+
+    /// Restarts with other settings.
+    pub fn restart_with(&mut self, options: RigOptions, objects: Vec<ClusterObject>) -> Step {
+        self.options = options;
         self.restart(objects)
     }
 
@@ -167,9 +160,9 @@ impl Rig {
         let thread = self
             .lab
             .spawn_thread("gateway", move || {
-                let mut engine = Engine::open(options, state);
+                let mut station = Station::open(options, state);
                 for order in inbox {
-                    if outbox.send(engine.execute(order)).is_err() {
+                    if outbox.send(station.execute(order)).is_err() {
                         return;
                     }
                 }
@@ -190,23 +183,21 @@ impl Drop for Rig {
 }
 
 /// Gateway and kernel on a thread inside the namespace.
-struct Engine {
-    gateway: Gateway,
+struct Station {
+    engine: Engine,
     kernel: LinuxKernel,
-    status: StatusReport,
 }
 
-impl Engine {
+impl Station {
     fn open(options: RigOptions, state: StateDir) -> Self {
         let linux =
             LinuxOptions { flavour: options.flavour, state_dir: state, ..LinuxOptions::default() };
         let kernel = LinuxKernel::open(linux).expect("the kernel is usable");
-        Self { gateway: Gateway::new(options.config), kernel, status: StatusReport::default() }
+        Self { engine: Engine::new(Gateway::new(options.config)), kernel }
     }
 
     fn execute(&mut self, order: Order) -> Step {
-        let (operations, processes) = (self.kernel.operations(), self.kernel.processes_started());
-        let mut inputs = match order {
+        let inputs = match order {
             Order::Inputs(inputs) => inputs,
             Order::CleanUpBesideOthers => {
                 let needed = self.kernel.forwarding_users();
@@ -217,42 +208,25 @@ impl Engine {
                 std::iter::once(Input::Host(host)).chain(inputs).collect()
             }
         };
-        let (mut transactions, mut events) = (Vec::new(), Vec::new());
-        for input in inputs.drain(..) {
-            self.gateway.handle_input(now(), input);
-        }
-        for _ in 0..MAX_STEPS {
-            let Some(output) = self.gateway.poll_output() else {
-                return Step {
-                    transactions,
-                    events,
-                    status: self.status.clone(),
-                    operations: self.kernel.operations() - operations,
-                    processes: self.kernel.processes_started() - processes,
-                };
-            };
-            let answer = match output {
-                Output::Observe(scope) => {
-                    Input::Observed(self.kernel.observe(&scope).map(Box::new))
-                }
-                Output::Apply(transaction) => {
-                    let result = self.kernel.apply(&transaction);
-                    transactions.push(transaction);
-                    Input::Applied(result)
-                }
-                Output::ListFlows(filter) => Input::Flows(self.kernel.flows(&filter)),
-                Output::Status(status) => {
-                    self.status = *status;
-                    continue;
-                }
-                Output::Event(event) => {
-                    events.push(event);
-                    continue;
-                }
-            };
-            self.gateway.handle_input(now(), answer);
-        }
-        panic!("not idle after {MAX_STEPS} steps: {events:?}");
+        self.engine.follow(&mut self.kernel, inputs)
+    }
+}
+
+impl Machine for LinuxKernel {
+    fn now(&self) -> Timestamp {
+        now()
+    }
+
+    fn kernel(&mut self) -> &mut dyn Kernel {
+        self
+    }
+
+    fn apply(&mut self, transaction: &Transaction) -> Result<(), OpError> {
+        Kernel::apply(self, transaction)
+    }
+
+    fn counts(&self) -> (u64, u64) {
+        (self.operations(), self.processes_started())
     }
 }
 

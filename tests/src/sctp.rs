@@ -13,6 +13,10 @@ use socket2::{Domain, Protocol, Socket, Type};
 const SCTP: i32 = 132;
 /// Octets of the common header: ports, verification tag, checksum.
 const COMMON_HEADER: usize = 12;
+/// What packets to the client carry after [`associate`].
+pub const TAG_OF_CLIENT: u32 = 0x0101_0101;
+/// What packets to the server carry after [`associate`].
+pub const TAG_OF_SERVER: u32 = 0x0202_0202;
 /// What the state cookie says.
 const COOKIE: [u8; 4] = *b"cook";
 
@@ -95,17 +99,15 @@ pub fn associate(
     to: SocketAddr,
     patience: Duration,
 ) -> Option<(SctpPacket, SctpPacket)> {
-    const OF_CLIENT: u32 = 0x0101_0101;
-    const OF_SERVER: u32 = 0x0202_0202;
-    client.send(to, 0, Chunk::Init(OF_CLIENT)).ok()?;
+    client.send(to, 0, Chunk::Init(TAG_OF_CLIENT)).ok()?;
     let init = server.receive(patience)?;
-    server.send(init.from, OF_CLIENT, Chunk::InitAck(OF_SERVER)).ok()?;
+    server.send(init.from, TAG_OF_CLIENT, Chunk::InitAck(TAG_OF_SERVER)).ok()?;
     let answer = client.receive(patience)?;
-    client.send(to, OF_SERVER, Chunk::CookieEcho).ok()?;
+    client.send(to, TAG_OF_SERVER, Chunk::CookieEcho).ok()?;
     server.receive(patience).filter(|p| p.chunk == Chunk::CookieEcho)?;
-    server.send(init.from, OF_CLIENT, Chunk::CookieAck).ok()?;
+    server.send(init.from, TAG_OF_CLIENT, Chunk::CookieAck).ok()?;
     client.receive(patience).filter(|p| p.chunk == Chunk::CookieAck)?;
-    client.send(to, OF_SERVER, Chunk::Heartbeat).ok()?;
+    client.send(to, TAG_OF_SERVER, Chunk::Heartbeat).ok()?;
     server.receive(patience).filter(|p| p.chunk == Chunk::Heartbeat)?;
     Some((init, answer))
 }

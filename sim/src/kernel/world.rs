@@ -283,6 +283,11 @@ impl SimKernel {
         self.routing.drop_routes(gone);
     }
 
+    /// Forgets all connections, as `conntrack -F` does.
+    pub fn forget_connections(&mut self) {
+        self.conntrack = super::Conntrack::default();
+    }
+
     /// A conntrack entry, as a packet makes one.
     pub fn add_flow(&mut self, original: FlowTuple, reply: FlowTuple, mark: u32) -> FlowKey {
         self.conntrack.add(original, reply, mark)

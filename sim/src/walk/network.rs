@@ -46,6 +46,8 @@ pub struct Network {
     segments: Vec<Vec<(String, String)>>,
     queue: VecDeque<(String, String, Packet)>,
     carried: VecDeque<Carried>,
+    /// Packets on links since the beginning.
+    carried_ever: u64,
     traces: Option<Vec<(String, Trace)>>,
     deliveries: BTreeMap<String, u64>,
     answers: BTreeMap<u32, (String, SocketAddr)>,
@@ -127,6 +129,17 @@ impl Network {
         self.carried.iter()
     }
 
+    /// How many packets were on links since the beginning.
+    pub fn carried_ever(&self) -> u64 {
+        self.carried_ever
+    }
+
+    /// The packets on links after the first `mark` ones; `None` where some of them are forgotten.
+    pub fn carried_since(&self, mark: u64) -> Option<impl Iterator<Item = &Carried>> {
+        let wanted = usize::try_from(self.carried_ever.checked_sub(mark)?).ok()?;
+        Some(self.carried.range(self.carried.len().checked_sub(wanted)?..))
+    }
+
     /// Forgets the packets on links so far.
     pub fn forget_carried(&mut self) {
         self.carried.clear();
@@ -200,6 +213,7 @@ impl Network {
         if self.carried.len() == MAX_CARRIED {
             self.carried.pop_front();
         }
+        self.carried_ever += 1;
         self.carried.push_back(Carried { from, to: to.clone(), packet });
         if let Some((host, interface)) = to {
             self.queue.push_back((host, interface, packet.with_mark(0)));

@@ -1,12 +1,20 @@
 //! Hosts joined by segments.
 
+use std::net::{IpAddr, SocketAddr};
+
 use smartnat_core::model::Protocol;
 use smartnat_core::objects::SysctlKey;
 use smartnat_sim::kernel::XtFlavour;
 use smartnat_sim::topology::{Host, Topology};
 use smartnat_sim::walk::{Network, NetworkError, RequestOutcome};
 
-use crate::rig::{at, ip};
+fn ip(text: &str) -> IpAddr {
+    text.parse().expect("an address")
+}
+
+fn at(address: &str, port: u16) -> SocketAddr {
+    SocketAddr::new(ip(address), port)
+}
 
 /// `left` and `right` with a router between them, both families.
 fn topology() -> Topology {
@@ -85,7 +93,7 @@ fn what_the_host_itself_cannot_do_is_told_at_once() {
 fn a_conversation_lasts_until_one_side_ends_it() {
     let mut network = network();
     for (from, to) in PATHS {
-        let from = Some(std::net::SocketAddr::new(ip(from), 0));
+        let from = Some(SocketAddr::new(ip(from), 0));
         let opened = network.open("left", from, Protocol::Tcp, at(to, 80));
         let conversation = opened.expect("all is understood").expect("a connection");
         for _ in 0..3 {

@@ -73,7 +73,7 @@ both_flavours!(changes_of_others_are_no_damage_and_cost_no_operation, |flavour| 
     let run = station.serve();
     let before = run.stats();
     let programs = station.programs();
-    crate::snapshot::foreign_objects(&station.lab, &programs);
+    smartnat_tests::host_text::foreign_objects(&station.lab, &programs);
     station.sh(&format!("{} -I FORWARD -s 192.0.2.99 -j ACCEPT", programs.v4));
     // A damage afterwards shows that all of that has been looked at.
     station.sh("ip rule del pref 20000");

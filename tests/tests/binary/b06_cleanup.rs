@@ -6,8 +6,8 @@ use smartnat_core::model::{IptablesFlavour, Protocol};
 
 use crate::common::{SIDES, at, both_flavours, servers};
 use crate::manifests::{echo_mapping, mapping, service};
-use crate::snapshot::foreign_objects;
 use crate::station::{GATEWAY, Run, Station};
+use smartnat_tests::host_text::foreign_objects;
 
 fn echo(station: &Station) {
     station.write("service.yaml", &service("echo", &["10.244.1.11", "10.244.1.12"]));

@@ -7,8 +7,6 @@
 #[path = "../contract/common.rs"]
 mod common;
 mod manifests;
-#[path = "../contract/snapshot.rs"]
-mod snapshot;
 mod station;
 
 mod b01_go_manifests;

@@ -16,7 +16,7 @@ use smartnat_sim::topology::{StandardOptions, Topology, standard};
 use smartnat_tests::program;
 use tempfile::TempDir;
 
-use crate::snapshot::{Programs, host_text};
+use smartnat_tests::host_text::{Programs, host_text};
 
 /// The host that the program runs on.
 pub(crate) const GATEWAY: &str = "gateway";

@@ -4,12 +4,17 @@ use std::net::{IpAddr, SocketAddr};
 
 use smartnat::lab::Lab;
 use smartnat::lab::traffic::{self, BRIEF, Conversation, Outcome, PATIENT, Server};
-use smartnat_core::model::Protocol;
+use smartnat_core::model::{Family, Protocol};
+use smartnat_core::objects::SysctlKey;
 pub(crate) use smartnat_sim::scenario::standard::{
     SIDES, Side, echo_on, echo_service, first_network, pod,
 };
+use smartnat_sim::scenario::{MappingBuilder, mapping};
+use smartnat_tests::arm::Arm;
 
-/// Runs a test once for each flavour of iptables, as two tests.
+/// Runs a test of the Linux kernel alone once for each flavour of iptables, as two tests.
+///
+/// What both arms can show is described with [`smartnat_tests::on_both_arms!`] instead.
 macro_rules! both_flavours {
     ($(#[$meta:meta])* $name:ident, $test:expr) => {
         mod $name {
@@ -35,6 +40,43 @@ macro_rules! both_flavours {
     };
 }
 pub(crate) use both_flavours;
+
+/// TCP 8080 and UDP 5353.
+pub(crate) const USUAL: [(Protocol, u16); 2] = [(Protocol::Tcp, 8080), (Protocol::Udp, 5353)];
+
+const POD_PORTS: [(Protocol, u16); 7] = [
+    (Protocol::Tcp, 8080),
+    (Protocol::Tcp, 8081),
+    (Protocol::Tcp, 9090),
+    (Protocol::Udp, 5353),
+    (Protocol::Udp, 7000),
+    (Protocol::Udp, 7001),
+    (Protocol::Udp, 7002),
+];
+
+/// The gateway's host forwards, as if it had done so before us.
+pub(crate) fn switch_forwarding_on(arm: &mut impl Arm) {
+    for family in Family::ALL {
+        arm.set_sysctl("gateway", &SysctlKey::Forwarding(family), "1");
+    }
+}
+
+/// Servers in all three pods on the target ports of [`echo_service`] and some more.
+pub(crate) fn serve_in_pods(arm: &mut impl Arm) {
+    for pod in ["pod1", "pod2", "pod3"] {
+        arm.serve(pod, pod, &[], &POD_PORTS);
+    }
+}
+
+/// A Mapping of this name on the first address of each side.
+pub(crate) fn on_all_sides(name: &str) -> MappingBuilder {
+    SIDES.iter().fold(mapping(name), |m, side| m.address(side.external))
+}
+
+/// A Mapping of this name on the first addresses of the first network.
+pub(crate) fn on_first_network(name: &str) -> MappingBuilder {
+    first_network().iter().fold(mapping(name), |m, side| m.address(side.external))
+}
 
 /// Servers in all three pods on the target ports of [`echo_service`] and some more.
 pub(crate) fn servers(lab: &Lab) -> Vec<Server> {
@@ -90,29 +132,6 @@ fn request(
     match protocol {
         Protocol::Tcp => traffic::connect_tcp(lab, client, Some(ip(from)), to, patience),
         _ => traffic::ask_udp(lab, client, Some(ip(from)), to, patience),
-    }
-}
-
-/// A request: protocol, client, its address, where to.
-pub(crate) type Request<'a> = (Protocol, &'a str, &'a str, SocketAddr);
-
-/// What becomes of requests that are made at the same time, as silence takes its time to show.
-pub(crate) fn ask_all_briefly(lab: &Lab, requests: &[Request]) -> Vec<Outcome> {
-    std::thread::scope(|scope| {
-        let asked: Vec<_> = requests
-            .iter()
-            .map(|(protocol, client, from, to)| {
-                scope.spawn(|| ask_briefly(lab, *protocol, client, from, *to))
-            })
-            .collect();
-        asked.into_iter().map(|a| a.join().expect("a client without a panic")).collect()
-    })
-}
-
-/// Asserts that none of the requests hears anything.
-pub(crate) fn assert_silence(lab: &Lab, requests: &[Request]) {
-    for (request, outcome) in requests.iter().zip(ask_all_briefly(lab, requests)) {
-        assert_eq!(outcome, Outcome::TimedOut, "{request:?}");
     }
 }
 

@@ -3,30 +3,29 @@
 //! Of two more, a refused source that falls through to the host's sockets and a segment that routes
 //! into the cluster, the variants that T2 and T4 leave open are here.
 
-use std::net::SocketAddr;
-
-use smartnat::lab::traffic::{BRIEF, Conversation, Outcome, PATIENT, Server};
-use smartnat::lab::{Direction, Lab, Packet, Sniffer, wait_until};
+use smartnat::lab::traffic::Outcome;
+use smartnat::lab::{Direction, Packet};
 use smartnat_cluster::manifests::ManifestStore;
 use smartnat_core::gateway::EventKind;
-use smartnat_core::model::{ClusterObject, Family, IptablesFlavour, ObjectKey, Protocol};
+use smartnat_core::model::{
+    ClusterObject, Family, GatewayConfig, IptablesFlavour, ObjectKey, ObjectKind, Protocol,
+};
+use smartnat_core::objects::{XtTable, XtTableId};
 use smartnat_core::ops::NetworkOp;
 use smartnat_core::status::reason;
-use smartnat_sim::scenario::{mapping, service, without_mapping, without_service};
+use smartnat_sim::scenario::{MappingBuilder, mapping, service, without_mapping, without_service};
 use smartnat_sim::topology::{StandardOptions, single, standard};
-use smartnat_tests::{Rig, RigOptions, Step};
+use smartnat_tests::arm::{Arm, Foreign, config};
+use smartnat_tests::{Rig, RigOptions, Step, on_both_arms};
 
 use super::common::{
-    SIDES, ask, assert_silence, at, both_flavours, conversation, echo_on, echo_service,
-    first_network, ip, pod, servers,
+    SIDES, USUAL, ask, at, both_flavours, echo_on, echo_service, first_network, ip, on_all_sides,
+    pod, serve_in_pods, switch_forwarding_on,
 };
-use super::snapshot::{Programs, host_text};
 use super::topologies::{ANYCAST, external, three_uplinks};
 
-const BOTH: [(Protocol, u16); 2] = [(Protocol::Tcp, 8080), (Protocol::Udp, 5353)];
-
-fn open_to_all(name: &str) -> smartnat_sim::scenario::MappingBuilder {
-    SIDES.iter().fold(mapping(name).service("echo"), |m, s| m.address(s.external))
+fn open_to_all(name: &str) -> MappingBuilder {
+    on_all_sides(name).service("echo")
 }
 
 fn position(step: &Step, what: impl Fn(&NetworkOp) -> bool) -> Vec<usize> {
@@ -34,61 +33,75 @@ fn position(step: &Step, what: impl Fn(&NetworkOp) -> bool) -> Vec<usize> {
     ops.enumerate().filter(|(_, op)| what(op)).map(|(at, _)| at).collect()
 }
 
-both_flavours!(clean_up_destroys_sets_after_the_rules_that_refer_to_them, |flavour| {
+/// What is recognisably ours, or refers to it, on the gateway's host; elements count with their set.
+fn of_ours(arm: &impl Arm) -> Vec<String> {
+    let mut lines = arm.host_lines();
+    lines.retain(|line| {
+        let of_routing = ["lookup 70", "table 70", "table: 70"].iter().any(|t| line.contains(t));
+        of_routing || (line.to_lowercase().contains("smartnat") && !line.starts_with("add "))
+    });
+    lines.sort_unstable();
+    lines
+}
+
+/// Everybody is answered by this server.
+#[track_caller]
+fn assert_served_by(arm: &mut impl Arm, sides: &[super::common::Side], server: &str) {
+    for side in sides {
+        for (protocol, port) in USUAL {
+            let outcome = arm.ask((protocol, side.client, side.source, at(side.external, port)));
+            assert_eq!(outcome.server(), Some(server), "{side:?} {protocol}: {outcome}");
+        }
+    }
+}
+
+on_both_arms!(clean_up_destroys_sets_after_the_rules_that_refer_to_them, |arms| {
     let m = SIDES.iter().fold(open_to_all("echo"), |m, s| m.source(s.source));
     let objects = [
         echo_service().affinity(60).ready(&pod(1, Family::V4)).build(),
         vec![m.tcp(8080).egress(true).build()],
     ];
-    let (mut rig, _) = Rig::start(&single(), RigOptions::new(flavour), objects.concat());
-    let step = rig.clean_up();
+    let mut arm = arms.build(&single());
+    arm.start(config(), objects.concat());
+    let step = arm.clean_up();
     let kinds: Vec<EventKind> = step.events.iter().map(|e| e.kind).collect();
     assert_eq!(kinds, [EventKind::CleanedUp], "{:?}", step.events);
     let chains = position(&step, |op| matches!(op, NetworkOp::DeleteChain { .. }));
     let sets = position(&step, |op| matches!(op, NetworkOp::DestroySet { .. }));
     assert!(sets.len() > 4 && chains.len() > 10, "{sets:?} {chains:?}");
     assert!(chains.last() < sets.first(), "{:?}", step.transactions);
-    assert_eq!(rig.lab.command("gateway", &["ipset", "list", "-n"]).expect("ipset"), "");
+    assert_eq!(of_ours(&arm), [""; 0]);
 });
 
-both_flavours!(clean_up_goes_on_past_what_others_refer_to_and_reports_all_of_it, |flavour| {
+on_both_arms!(clean_up_goes_on_past_what_others_refer_to_and_reports_all_of_it, |arms| {
     let objects = [echo_on(&[1]), vec![open_to_all("echo").tcp(8080).build()]].concat();
-    let (mut rig, _) = Rig::start(&single(), RigOptions::new(flavour), objects);
-    let programs = Programs::of(flavour);
-    for theirs in [
-        &["-A", "INPUT", "-m", "set", "--match-set", "smartnat-x4", "dst", "-j", "ACCEPT"][..],
-        &["-t", "nat", "-N", "THEIRS"],
-        &["-t", "nat", "-A", "THEIRS", "-j", "SMARTNAT-REFUSE"],
-    ] {
-        rig.lab.command("gateway", &[&[programs.v4], theirs].concat()).expect("a foreign rule");
-    }
-    let step = rig.clean_up();
+    let mut arm = arms.build(&single());
+    arm.start(config(), objects);
+    let [filter, nat] =
+        [XtTable::Filter, XtTable::Nat].map(|table| XtTableId { family: Family::V4, table });
+    let rule = "-m set --match-set smartnat-x4 dst -j ACCEPT";
+    arm.put(&Foreign::Rule { table: filter, chain: "INPUT", rule });
+    arm.put(&Foreign::Chain { table: nat, name: "THEIRS" });
+    arm.put(&Foreign::Rule { table: nat, chain: "THEIRS", rule: "-j SMARTNAT-REFUSE" });
+    let step = arm.clean_up();
     let told = step.events.iter().find(|e| e.kind == EventKind::CleanUpIncomplete);
     let told = &told.expect("an event").message;
     assert!(told.contains("smartnat-x4") && told.contains("SMARTNAT-REFUSE"), "{told}");
-    let text = host_text(&rig.lab, &programs);
-    let ours = |line: &&str| {
-        let of_routing = line.contains("lookup 70") || line.contains("table 70");
-        of_routing || (line.to_lowercase().contains("smartnat") && !line.starts_with("add "))
-    };
-    let mut left: Vec<&str> = text.lines().filter(ours).collect();
-    left.sort_unstable();
+    // The two objects that are referred to, without content, and the two rules that refer to them.
+    let left = of_ours(&arm);
     assert_eq!(left.len(), 4, "{left:?}");
-    for (line, expected) in left.iter().zip([
-        "-A INPUT -m set --match-set smartnat-x4 dst -j ACCEPT",
-        "-A THEIRS -j SMARTNAT-REFUSE",
-        ":SMARTNAT-REFUSE -",
-        "create smartnat-x4 hash:ip",
-    ]) {
-        assert!(line.starts_with(expected), "{left:?}");
+    for (name, rule) in [("smartnat-x4", "-A INPUT "), ("SMARTNAT-REFUSE", "-A THEIRS ")] {
+        let of_name: Vec<_> = left.iter().filter(|line| line.contains(name)).collect();
+        assert_eq!(of_name.len(), 2, "{left:?}");
+        assert_eq!(of_name.iter().filter(|line| line.contains("-A ")).count(), 1, "{left:?}");
+        assert!(of_name.iter().any(|line| line.contains(rule)), "{left:?}");
     }
 });
 
-both_flavours!(a_recreated_service_does_not_keep_the_old_target, |flavour| {
+on_both_arms!(a_recreated_service_does_not_keep_the_old_target, |arms| {
     let objects = [echo_on(&[1]), vec![open_to_all("echo").tcp(8080).udp(5353).build()]].concat();
-    let (mut rig, _) =
-        Rig::start(&standard(StandardOptions::default()), RigOptions::new(flavour), objects);
-    let _servers = servers(&rig.lab);
+    let mut arm = arms.start(&standard(StandardOptions::default()), config(), objects);
+    serve_in_pods(&mut arm);
     // As one change, as two, and under the same name with another target port.
     let again = |number| {
         let s = service("echo").port("http", Protocol::Tcp, 8080, 9090).port(
@@ -99,248 +112,218 @@ both_flavours!(a_recreated_service_does_not_keep_the_old_target, |flavour| {
         );
         s.ready(&pod(number, Family::V4)).ready(&pod(number, Family::V6)).build()
     };
-    let expect = |rig: &Rig, server: &str| {
-        for side in first_network() {
-            for (protocol, port) in BOTH {
-                let outcome =
-                    ask(&rig.lab, protocol, side.client, side.source, at(side.external, port));
-                assert_eq!(outcome.server(), Some(server), "{side:?} {protocol}: {outcome}");
-            }
-        }
-    };
-    expect(&rig, "pod1");
-    rig.sync([without_service("echo"), again(2)].concat());
-    expect(&rig, "pod2");
-    rig.sync(without_service("echo"));
-    rig.sync(again(3));
-    expect(&rig, "pod3");
-    let rules = host_text(&rig.lab, &Programs::of(flavour));
+    assert_served_by(&mut arm, &first_network(), "pod1");
+    arm.sync([without_service("echo"), again(2)].concat());
+    assert_served_by(&mut arm, &first_network(), "pod2");
+    arm.sync(without_service("echo"));
+    arm.sync(again(3));
+    assert_served_by(&mut arm, &first_network(), "pod3");
+    let rules = arm.host_lines();
     for stale in ["10.244.1.11", "10.244.1.12", "fd00:244:1::11", "fd00:244:1::12", ":8080"] {
-        assert!(!rules.contains(stale), "{stale} in {rules}");
+        assert!(!rules.iter().any(|line| line.contains(stale)), "{stale} in {rules:?}");
     }
 });
 
 /// Conversations of the clients of [`three_uplinks`] on every uplink with the same pod, all from the
 /// same address and port.
-fn converse_on_all(lab: &Lab, protocol: Protocol, family: Family, port: u16) -> Vec<Conversation> {
+fn converse_on_all<A: Arm>(
+    arm: &mut A,
+    protocol: Protocol,
+    family: Family,
+    port: u16,
+) -> Vec<A::Conversation> {
     let from = at(ANYCAST[usize::from(family == Family::V6)], 40_000);
     (1..=3)
         .map(|n| {
-            conversation(lab, protocol, &format!("client{n}"), from, at(&external(n, family), port))
+            arm.converse(protocol, &format!("client{n}"), from, at(&external(n, family), port))
         })
         .collect()
 }
 
-both_flavours!(marks_of_two_uplinks_never_combine_into_a_third, |flavour| {
+fn serve_in_two_pods(arm: &mut impl Arm) {
+    for pod in ["pod1", "pod2"] {
+        arm.serve(pod, pod, &[], &USUAL);
+    }
+}
+
+on_both_arms!(marks_of_two_uplinks_never_combine_into_a_third, |arms| {
     for masquerade in [true, false] {
         let everywhere = (1..=3).flat_map(|n| Family::ALL.map(|f| external(n, f)));
         let m = everywhere.fold(mapping("echo"), |m, a| m.address(&a)).tcp(8080).udp(5353);
         let objects = [echo_on(&[1]), vec![m.masquerade(masquerade).build()]].concat();
-        let (rig, first) = Rig::start(&three_uplinks(), RigOptions::new(flavour), objects);
-        assert!(first.status.in_sync, "{:?}", first.events);
-        let _servers = servers_of_two(&rig.lab);
-        let sniffers: Vec<Sniffer> = (1..=3)
-            .map(|n| Sniffer::start(&rig.lab, "gateway", &format!("ext{n}")).expect("a sniffer"))
-            .collect();
+        let mut arm = arms.start(&three_uplinks(), config(), objects);
+        serve_in_two_pods(&mut arm);
+        let watches: Vec<_> = (1..=3).map(|n| arm.watch("gateway", &format!("ext{n}"))).collect();
         for family in Family::ALL {
-            for (protocol, port) in BOTH {
-                let mut open = converse_on_all(&rig.lab, protocol, family, port);
-                for round in 0..4 {
+            for (protocol, port) in USUAL {
+                let mut open = converse_on_all(&mut arm, protocol, family, port);
+                for _ in 0..4 {
                     for (n, conversation) in open.iter_mut().enumerate() {
-                        let outcome = conversation.ask(&round.to_string(), PATIENT);
+                        let outcome = arm.ask_on(conversation);
+                        let uplink = n + 1;
                         assert_eq!(
                             outcome.server(),
                             Some("pod1"),
-                            "ext{} {protocol}: {outcome}",
-                            n + 1
+                            "ext{uplink} {protocol}: {outcome}"
                         );
                     }
                 }
             }
         }
-        for (n, sniffer) in sniffers.iter().enumerate() {
+        for (n, watch) in watches.iter().enumerate() {
             let own = Family::ALL.map(|f| ip(&external(n + 1, f)));
-            let replies = |p: &&Packet| {
+            let reply = |p: &Packet| {
                 p.direction == Direction::Out && ANYCAST.map(ip).contains(&p.destination)
             };
-            let recorded =
-                || (sniffer.packets().iter().filter(replies).count() >= 20).then_some(());
-            assert!(wait_until(PATIENT, recorded).is_some(), "on ext{}", n + 1);
-            let packets = sniffer.packets();
-            let stray = packets.iter().filter(replies).find(|p| !own.contains(&p.source));
-            assert_eq!(stray, None, "on ext{}", n + 1);
+            let recorded = arm.wait_until(|arm| {
+                let replies = arm.packets(watch).into_iter().filter(reply);
+                (replies.count() >= 20).then_some(())
+            });
+            assert!(recorded.is_some(), "on ext{}", n + 1);
+            let mut replies = arm.packets(watch).into_iter().filter(reply);
+            assert_eq!(replies.find(|p| !own.contains(&p.source)), None, "on ext{}", n + 1);
         }
     }
 });
 
-fn servers_of_two(lab: &Lab) -> Vec<Server> {
-    ["pod1", "pod2"].map(|p| Server::start(lab, p, &[8080], &[5353]).expect("a server")).into()
-}
-
-both_flavours!(a_pod_behind_two_uplinks_answers_through_each, |flavour| {
+on_both_arms!(a_pod_behind_two_uplinks_answers_through_each, |arms| {
     // Two Mappings of one Service, and one client that uses both uplinks from one port at once.
     let own = |n: usize| {
-        let m = Family::ALL
-            .iter()
-            .fold(mapping(&format!("on{n}")).service("echo"), |m, f| m.address(&external(n, *f)));
+        let m = mapping(&format!("on{n}")).service("echo");
+        let m = Family::ALL.iter().fold(m, |m, f| m.address(&external(n, *f)));
         m.tcp(8080).udp(5353).egress(true).build()
     };
     let objects = [echo_on(&[1]), (1..=3).map(own).collect()].concat();
-    let (mut rig, _) = Rig::start(&three_uplinks(), RigOptions::new(flavour), objects);
-    let _servers = servers_of_two(&rig.lab);
+    let mut arm = arms.start(&three_uplinks(), config(), objects);
+    serve_in_two_pods(&mut arm);
     for family in Family::ALL {
-        for (protocol, port) in BOTH {
-            let mut open = converse_on_all(&rig.lab, protocol, family, port);
+        for (protocol, port) in USUAL {
+            let mut open = converse_on_all(&mut arm, protocol, family, port);
             // One of them goes; the others go on.
-            rig.sync(vec![without_mapping("on2")]);
+            arm.sync(vec![without_mapping("on2")]);
             for n in [1, 3] {
-                assert!(
-                    open[n - 1].ask("again", PATIENT).is_answered(),
-                    "ext{n} {protocol} {family}"
-                );
+                let outcome = arm.ask_on(&mut open[n - 1]);
+                assert!(outcome.is_answered(), "ext{n} {protocol} {family}: {outcome}");
             }
-            assert!(!open[1].ask("again", BRIEF).is_answered(), "ext2 {protocol} {family}");
-            rig.sync(vec![own(2)]);
+            let outcome = arm.ask_on_briefly(&mut open[1]);
+            assert!(!outcome.is_answered(), "ext2 {protocol} {family}: {outcome}");
+            arm.sync(vec![own(2)]);
         }
     }
 });
 
-both_flavours!(a_conflict_across_namespaces_is_seen, |flavour| {
+on_both_arms!(a_conflict_across_namespaces_is_seen, |arms| {
     let of = |namespace: &str, created: u64, number: usize| {
-        let s = echo_service()
-            .namespace(namespace)
-            .ready(&pod(number, Family::V4))
-            .ready(&pod(number, Family::V6));
-        let m = open_to_all("echo").namespace(namespace).created(created).tcp(8080).build();
-        [s.build(), vec![m]].concat()
+        let s = echo_service().namespace(namespace);
+        let s = s.ready(&pod(number, Family::V4)).ready(&pod(number, Family::V6));
+        let m = open_to_all("echo").namespace(namespace).created(created).tcp(8080).udp(5353);
+        [s.build(), vec![m.build()]].concat()
     };
     // The younger is seen first and sorts first.
-    let (mut rig, first) =
-        Rig::start(&standard(StandardOptions::default()), RigOptions::new(flavour), of("a", 20, 1));
-    assert!(first.status.in_sync);
-    let _servers = servers(&rig.lab);
-    let both = rig.sync(of("b", 10, 2));
+    let mut arm = arms.start(&standard(StandardOptions::default()), config(), of("a", 20, 1));
+    serve_in_pods(&mut arm);
+    let both = arm.sync(of("b", 10, 2));
     let loser = &both.status.mappings[&ObjectKey::new("a", "echo")];
-    let accepted =
-        loser.conditions.iter().find(|c| c.kind == reason::ACCEPTED).expect("a condition");
+    let accepted = loser.conditions.iter().find(|c| c.kind == reason::ACCEPTED);
+    let accepted = accepted.expect("a condition");
     assert_eq!((accepted.status, accepted.reason.as_str()), (false, reason::CONFLICT), "{loser:?}");
     assert!(accepted.message.contains("b/echo"), "{}", accepted.message);
-    let expect = |rig: &Rig, server: &str| {
-        for side in SIDES {
-            let outcome =
-                ask(&rig.lab, Protocol::Tcp, side.client, side.source, at(side.external, 8080));
-            assert_eq!(outcome.server(), Some(server), "{side:?}: {outcome}");
-        }
-    };
-    expect(&rig, "pod2");
-    rig.sync(vec![ClusterObject::Deleted(
-        smartnat_core::model::ObjectKind::Mapping,
-        ObjectKey::new("b", "echo"),
-    )]);
-    expect(&rig, "pod1");
+    assert_served_by(&mut arm, &SIDES, "pod2");
+    arm.sync(vec![ClusterObject::Deleted(ObjectKind::Mapping, ObjectKey::new("b", "echo"))]);
+    assert_served_by(&mut arm, &SIDES, "pod1");
 });
 
-both_flavours!(a_mapping_that_vanished_while_we_were_down_leaves_nothing, |flavour| {
+on_both_arms!(a_mapping_that_vanished_while_we_were_down_leaves_nothing, |arms| {
     let stays = || [echo_on(&[1]), vec![open_to_all("stays").tcp(8080).build()]].concat();
-    let goes = open_to_all("goes")
-        .port(Protocol::Tcp, 9000, None, Some("http"))
-        .source("192.0.2.0/24")
-        .egress(true);
-    let (mut rig, _) =
-        Rig::start(&standard(StandardOptions::default()), RigOptions::new(flavour), stays());
-    let programs = Programs::of(flavour);
-    let _servers = servers(&rig.lab);
-    let sorted = |lab: &Lab| {
-        let mut lines: Vec<String> = host_text(lab, &programs).lines().map(str::to_owned).collect();
-        lines.sort();
-        lines
-    };
-    let without = sorted(&rig.lab);
-    rig.sync(vec![goes.build()]);
-    assert_ne!(sorted(&rig.lab), without);
+    let goes = open_to_all("goes").port(Protocol::Tcp, 9000, None, Some("http"));
+    let goes = goes.source("192.0.2.0/24").egress(true).build();
+    let mut arm = arms.start(&standard(StandardOptions::default()), config(), stays());
+    serve_in_pods(&mut arm);
+    let without = sorted(&arm);
+    arm.sync(vec![goes]);
+    assert_ne!(sorted(&arm), without);
     let side = SIDES[0];
-    let from = SocketAddr::new(ip(side.source), 0);
-    let mut gone =
-        conversation(&rig.lab, Protocol::Tcp, side.client, from, at(side.external, 9000));
-    let mut kept =
-        conversation(&rig.lab, Protocol::Tcp, side.client, from, at(side.external, 8080));
-    rig.restart(stays());
-    assert_eq!(sorted(&rig.lab), without);
-    assert!(!gone.ask("again", BRIEF).is_answered(), "a connection of a Mapping that is gone");
-    assert!(kept.ask("again", PATIENT).is_answered(), "a connection of the other");
+    let [mut gone, mut kept] = [9000, 8080].map(|port| {
+        let to = at(side.external, port);
+        arm.converse(Protocol::Tcp, side.client, at(side.source, 0), to)
+    });
+    arm.restart(stays());
+    assert_eq!(sorted(&arm), without);
+    let outcome = arm.ask_on_briefly(&mut gone);
+    assert!(!outcome.is_answered(), "a connection of a Mapping that is gone");
+    assert!(arm.ask_on(&mut kept).is_answered(), "a connection of the other");
 });
 
-both_flavours!(a_refused_source_does_not_reach_the_hosts_sockets, |flavour| {
+fn sorted(arm: &impl Arm) -> Vec<String> {
+    let mut lines = arm.host_lines();
+    lines.sort();
+    lines
+}
+
+on_both_arms!(a_refused_source_does_not_reach_the_hosts_sockets, |arms| {
     // Even where the guard is off, the host answers that port itself, nobody is home and others accept all.
-    let mut options = RigOptions::new(flavour);
-    options.config.guard = false;
     let m = SIDES.iter().fold(open_to_all("echo"), |m, s| m.source(s.source)).tcp(8080).udp(5353);
-    let lab = Lab::build(&standard(StandardOptions::default())).expect("the lab is built");
-    let programs = Programs::of(flavour);
-    for iptables in [programs.v4, programs.v6] {
+    let mut arm = arms.build(&standard(StandardOptions::default()));
+    for family in Family::ALL {
+        let table = XtTableId { family, table: XtTable::Filter };
         for chain in ["INPUT", "FORWARD"] {
-            lab.command("gateway", &[iptables, "-A", chain, "-j", "ACCEPT"])
-                .expect("a foreign rule");
+            arm.put(&Foreign::Rule { table, chain, rule: "-j ACCEPT" });
         }
     }
-    let (mut rig, _) =
-        Rig::start_in(lab, options, [echo_service().build(), vec![m.build()]].concat());
-    let own: Vec<_> = SIDES.iter().map(|s| ip(s.external)).collect();
-    let host =
-        Server::start_on(&rig.lab, "gateway", "host", &own, &[8080], &[5353]).expect("sockets");
+    let config = GatewayConfig { guard: false, ..config() };
+    let first = arm.start(config, [echo_service().build(), vec![m.build()]].concat());
+    assert!(first.status.in_sync, "{:?}", first.events);
+    arm.serve("gateway", "host", &SIDES.map(|s| ip(s.external)), &USUAL);
     let refused: Vec<_> = SIDES
         .iter()
-        .flat_map(|s| {
-            BOTH.map(|(protocol, port)| (protocol, s.client, s.refused, at(s.external, port)))
-        })
+        .flat_map(|s| USUAL.map(|(p, port)| (p, s.client, s.refused, at(s.external, port))))
         .collect();
-    assert_silence(&rig.lab, &refused);
-    rig.sync(echo_on(&[1]));
-    assert_silence(&rig.lab, &refused);
-    assert_eq!(host.requests(), 0, "a socket of the host was reached");
+    arm.assert_silence(&refused);
+    arm.sync(echo_on(&[1]));
+    arm.assert_silence(&refused);
+    assert_eq!(arm.deliveries("host"), 0, "a socket of the host was reached");
 });
 
-both_flavours!(nobody_on_the_uplinks_segment_routes_into_the_cluster, |flavour| {
+on_both_arms!(nobody_on_the_uplinks_segment_routes_into_the_cluster, |arms| {
     // While the pod is exposed and its replies to other clients leave by that very segment.
-    let lab = Lab::build(&standard(StandardOptions::default())).expect("the lab is built");
-    lab.set_sysctl("gateway", "net.ipv4.ip_forward", "1").expect("a sysctl");
-    lab.set_sysctl("gateway", "net.ipv6.conf.all.forwarding", "1").expect("a sysctl");
-    for [net, via] in [["10.244.1.0/24", "198.51.100.10"], ["fd00:244:1::/64", "2001:db8:51::10"]] {
-        lab.command("neighbour", &["ip", "route", "add", net, "via", via]).expect("a route");
-    }
+    let mut arm = arms.build(&standard(StandardOptions::default()));
+    switch_forwarding_on(&mut arm);
+    arm.add_route("neighbour", "10.244.1.0/24", "198.51.100.10");
+    arm.add_route("neighbour", "fd00:244:1::/64", "2001:db8:51::10");
     let m = open_to_all("echo").tcp(8080).udp(5353).masquerade(false).egress(true);
-    let (rig, _) =
-        Rig::start_in(lab, RigOptions::new(flavour), [echo_on(&[1]), vec![m.build()]].concat());
-    let _servers = servers(&rig.lab);
+    let first = arm.start(config(), [echo_on(&[1]), vec![m.build()]].concat());
+    assert!(first.status.in_sync, "{:?}", first.events);
+    serve_in_pods(&mut arm);
     let neighbour = ["198.51.100.77", "2001:db8:51::77"];
     for (from, to) in neighbour.into_iter().zip(["198.51.100.10", "2001:db8:51::10"]) {
-        let outcome = ask(&rig.lab, Protocol::Udp, "neighbour", from, at(to, 5353));
+        let outcome = arm.ask((Protocol::Udp, "neighbour", from, at(to, 5353)));
         assert_eq!(outcome.server(), Some("pod1"), "{outcome}");
     }
     let targets = |number| neighbour.into_iter().zip(Family::ALL.map(|f| pod(number, f)));
     let sneaking: Vec<_> = [1, 2]
         .into_iter()
         .flat_map(targets)
-        .flat_map(|(from, to)| {
-            BOTH.map(|(protocol, port)| (protocol, "neighbour", from, at(&to, port)))
-        })
+        .flat_map(|(from, to)| USUAL.map(|(p, port)| (p, "neighbour", from, at(&to, port))))
         .collect();
-    assert_silence(&rig.lab, &sneaking);
+    let reached = |arm: &A| ["pod1", "pod2"].map(|owner| arm.deliveries(owner));
+    let before = reached(&arm);
+    arm.assert_silence(&sneaking);
+    assert_eq!(reached(&arm), before, "an answer might be dropped where the question was not");
 });
 
-both_flavours!(two_addresses_of_one_instance_in_one_mapping_work, |flavour| {
+on_both_arms!(two_addresses_of_one_instance_in_one_mapping_work, |arms| {
     let both = ["198.51.100.10", "198.51.100.11", "2001:db8:51::10", "2001:db8:51::11"];
     let m = both.iter().fold(mapping("echo"), |m, a| m.address(a)).tcp(8080).udp(5353);
-    let (rig, first) =
-        Rig::start(&single(), RigOptions::new(flavour), [echo_on(&[1]), vec![m.build()]].concat());
+    let mut arm = arms.build(&single());
+    let first = arm.start(config(), [echo_on(&[1]), vec![m.build()]].concat());
     let status = &first.status.mappings[&ObjectKey::new("default", "echo")];
     assert_eq!(status.invalid, "no");
     assert_eq!(status.configured_addresses.len(), 4, "{status:?}");
-    let _server = Server::start(&rig.lab, "pod1", &[8080], &[5353]).expect("a server");
+    arm.serve("pod1", "pod1", &[], &USUAL);
     for to in both {
         let from = if to.contains('.') { "192.0.2.10" } else { "2001:db8:2::10" };
-        for (protocol, port) in BOTH {
-            let outcome = ask(&rig.lab, protocol, "client1", from, at(to, port));
+        for (protocol, port) in USUAL {
+            let outcome = arm.ask((protocol, "client1", from, at(to, port)));
             assert_eq!(outcome.server(), Some("pod1"), "{to} {protocol}: {outcome}");
         }
     }
@@ -374,30 +357,26 @@ subsets:
   ports: [{name: http, port: 9090}]
 "#;
 
-both_flavours!(endpoints_with_several_subsets_work, |flavour| {
+on_both_arms!(endpoints_with_several_subsets_work, |arms| {
     let (_, loaded) = ManifestStore::from_texts([("echo.yaml", SUBSETS)]);
     assert_eq!(loaded.problems, []);
-    let topology = standard(StandardOptions::default());
-    let (rig, first) = Rig::start(&topology, RigOptions::new(flavour), loaded.changes);
-    assert!(first.status.in_sync, "{:?}", first.events);
-    let _pods = [
-        Server::start(&rig.lab, "pod1", &[8080], &[]).expect("a server"),
-        Server::start(&rig.lab, "pod2", &[9090], &[]).expect("a server"),
-    ];
+    let mut arm = arms.start(&standard(StandardOptions::default()), config(), loaded.changes);
+    arm.serve("pod1", "pod1", &[], &[(Protocol::Tcp, 8080)]);
+    arm.serve("pod2", "pod2", &[], &[(Protocol::Tcp, 9090)]);
     for (side, expected) in first_network().into_iter().zip([&["pod1", "pod2"][..], &["pod1"]]) {
         let mut served = std::collections::BTreeSet::new();
         // Both miss one of two in 40 attempts once in 10^12 runs.
         for _ in 0..40 {
-            let outcome =
-                ask(&rig.lab, Protocol::Tcp, side.client, side.source, at(side.external, 80));
-            served.insert(
-                outcome.server().unwrap_or_else(|| panic!("{side:?}: {outcome}")).to_owned(),
-            );
+            let to = at(side.external, 80);
+            let outcome = arm.ask((Protocol::Tcp, side.client, side.source, to));
+            let server = outcome.server().unwrap_or_else(|| panic!("{side:?}: {outcome}"));
+            served.insert(server.to_owned());
         }
         assert_eq!(served.iter().map(String::as_str).collect::<Vec<_>>(), expected, "{side:?}");
     }
 });
 
+// On Linux alone: a simulated kernel needs no processes.
 both_flavours!(one_mapping_costs_no_process_of_its_own, |flavour: IptablesFlavour| {
     let (mut rig, _) = Rig::start(&single(), RigOptions::new(flavour), echo_on(&[1]));
     let one = |n: u16| {

@@ -3,14 +3,17 @@
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 
-use smartnat::lab::traffic::{BRIEF, PATIENT, Server, open};
+use smartnat::lab::traffic::{BRIEF, PATIENT, open};
 use smartnat::lab::{Direction, Lab, Packet, Sniffer};
 use smartnat_core::model::{ClusterObject, Protocol};
 use smartnat_sim::scenario::{mapping, without_mapping};
-use smartnat_sim::topology::{StandardOptions, addresses, standard};
-use smartnat_tests::{Rig, RigOptions};
+use smartnat_sim::topology::{StandardOptions, Topology, addresses, standard};
+use smartnat_tests::arm::{Arm, config};
+use smartnat_tests::{Rig, RigOptions, on_both_arms};
 
-use super::common::{ask, at, both_flavours, echo_on, echo_service, first_network, ip};
+use super::common::{
+    USUAL, at, both_flavours, echo_on, echo_service, first_network, ip, switch_forwarding_on,
+};
 
 const POD: [&str; 2] = ["10.244.1.11", "fd00:244:1::11"];
 const CLIENT: [&str; 2] = ["192.0.2.10", "2001:db8:2::10"];
@@ -28,20 +31,93 @@ fn exposed(on: [&str; 2], egress: bool) -> ClusterObject {
         .build()
 }
 
-/// A lab with an office, whose gateway forwards already and tells nobody of shorter ways.
-fn forwarding_lab() -> Lab {
-    let lab = Lab::build(&standard(StandardOptions { office: true })).expect("the lab is built");
-    for (key, value) in [
-        ("net.ipv4.ip_forward", "1"),
-        ("net.ipv6.conf.all.forwarding", "1"),
-        ("net.ipv4.conf.all.send_redirects", "0"),
-        ("net.ipv4.conf.eth0.send_redirects", "0"),
-    ] {
-        lab.set_sysctl("gateway", key, value).expect("a sysctl");
+/// The standard one with an office, where nobody is told of shorter ways.
+fn without_redirects() -> Topology {
+    let mut topology = standard(StandardOptions { office: true });
+    for host in &mut topology.hosts {
+        for (name, key, value) in [
+            ("gateway", "net.ipv4.conf.all.send_redirects", "0"),
+            ("gateway", "net.ipv4.conf.eth0.send_redirects", "0"),
+            ("pod1", "net.ipv6.conf.eth0.accept_redirects", "0"),
+        ] {
+            if host.name == name {
+                host.sysctls.insert(key.into(), value.into());
+            }
+        }
     }
-    lab.set_sysctl("pod1", "net.ipv6.conf.eth0.accept_redirects", "0").expect("a sysctl");
-    lab
+    topology
 }
+
+fn leaves_for(to: SocketAddr) -> impl Fn(&Packet) -> bool {
+    move |p| p.direction == Direction::Out && p.destination == to.ip()
+}
+
+// T13, T4: such a stream stays NEW for ever, and was never looked at by the nat table for an uplink.
+on_both_arms!(a_stream_that_nobody_answers_is_not_torn_to_an_uplink_untranslated, |arms| {
+    let mut arm = arms.build(&without_redirects());
+    switch_forwarding_on(&mut arm);
+    let first = arm.start(config(), [echo_on(&[1]), vec![exposed(FIRST, false)]].concat());
+    assert!(first.status.in_sync, "{:?}", first.events);
+    for family in 0..2 {
+        arm.sync(vec![exposed(FIRST, false)]);
+        let to = at(CLIENT[family], 9999);
+        let [inside, outside] = ["eth0", "ext1"].map(|i| arm.watch("gateway", i));
+        arm.send_datagram("pod1", at(POD[family], STREAM), to);
+        assert!(arm.seen(&inside, leaves_for(to)).is_some(), "the way before egress");
+        arm.sync(vec![exposed(FIRST, true)]);
+        assert_only_translated(&mut arm, to, &outside, family);
+    }
+});
+
+// T4: what began inside has no translation for an uplink; losing its route must not put it there.
+on_both_arms!(a_stream_that_loses_its_route_inside_does_not_leave_untranslated, |arms| {
+    let mut arm = arms.build(&without_redirects());
+    switch_forwarding_on(&mut arm);
+    let routes = [["172.31.0.0/24", "10.244.1.254"], ["fd00:31::/64", "fd00:244:1::fe"]];
+    for [net, via] in routes {
+        arm.add_route("gateway", net, via);
+    }
+    let first = arm.start(config(), [echo_on(&[1]), vec![exposed(FIRST, true)]].concat());
+    assert!(first.status.in_sync, "{:?}", first.events);
+    for family in 0..2 {
+        let to = at(OFFICE[family], 9999);
+        let [inside, outside] = ["eth0", "ext1"].map(|i| arm.watch("gateway", i));
+        arm.send_datagram("pod1", at(POD[family], STREAM), to);
+        assert!(arm.seen(&inside, leaves_for(to)).is_some(), "the way inside");
+        arm.delete_route("gateway", routes[family][0]);
+        assert_only_translated(&mut arm, to, &outside, family);
+    }
+});
+
+/// The port that a stream of datagrams comes from.
+const STREAM: u16 = 40_100;
+
+/// The stream goes on, and a later flow leaves as it should, so what the stream did was seen by then.
+#[track_caller]
+fn assert_only_translated<A: Arm>(arm: &mut A, to: SocketAddr, outside: &A::Watch, family: usize) {
+    for port in [STREAM, STREAM + 1] {
+        arm.send_datagram("pod1", at(POD[family], port), to);
+    }
+    let own = |p: &Packet| leaves_for(to)(p) && p.source == ip(FIRST[family]);
+    assert!(arm.seen(outside, own).is_some(), "{to}");
+    let naked = arm.packets(outside).into_iter().find(|p| p.source == ip(POD[family]));
+    assert_eq!(naked, None, "{to}");
+}
+
+// T12: a pod with egress is a client like any other, from the first datagram to the last.
+on_both_arms!(datagrams_before_the_first_answer_reach_the_endpoint, |arms| {
+    let objects = [echo_on(&[1]), vec![exposed(FIRST, true)]].concat();
+    let mut arm = arms.start(&standard(StandardOptions::default()), config(), objects);
+    for family in 0..2 {
+        for nth in 1..=3 {
+            let endpoint = arm.watch("pod1", "eth0");
+            arm.send_datagram("pod1", at(POD[family], STREAM), at(FIRST[family], 1000));
+            let arrives =
+                |p: &Packet| p.direction == Direction::In && p.destination_port() == Some(5353);
+            assert!(arm.seen(&endpoint, arrives).is_some(), "datagram {nth}");
+        }
+    }
+});
 
 fn udp_socket(lab: &Lab, host: &str, from: SocketAddr) -> UdpSocket {
     let socket = lab.run(host, || UdpSocket::bind(from)).expect("the lab").expect("a socket");
@@ -53,84 +129,8 @@ fn send(socket: &UdpSocket, to: SocketAddr) {
     socket.send_to(b"datagram", to).expect("the datagram is sent");
 }
 
-fn leaves_for(to: SocketAddr) -> impl Fn(&Packet) -> bool {
-    move |p| p.direction == Direction::Out && p.destination == to.ip()
-}
-
-// T13, T4: such a stream stays NEW for ever, and was never looked at by the nat table for an uplink.
-both_flavours!(a_stream_that_nobody_answers_is_not_torn_to_an_uplink_untranslated, |flavour| {
-    let objects = [echo_on(&[1]), vec![exposed(FIRST, false)]].concat();
-    let (mut rig, _) = Rig::start_in(forwarding_lab(), RigOptions::new(flavour), objects);
-    for family in 0..2 {
-        rig.sync(vec![exposed(FIRST, false)]);
-        let to = at(CLIENT[family], 9999);
-        let stream = udp_socket(&rig.lab, "pod1", at(POD[family], 0));
-        let [inside, outside] =
-            ["eth0", "ext1"].map(|i| Sniffer::start(&rig.lab, "gateway", i).expect("a sniffer"));
-        send(&stream, to);
-        assert!(inside.wait_for(PATIENT, leaves_for(to)).is_some(), "the way before egress");
-        rig.sync(vec![exposed(FIRST, true)]);
-        assert_only_translated(&rig, &stream, to, &outside, family);
-    }
-});
-
-// T4: what began inside has no translation for an uplink; losing its route must not put it there.
-both_flavours!(a_stream_that_loses_its_route_inside_does_not_leave_untranslated, |flavour| {
-    let lab = forwarding_lab();
-    let routes = [["172.31.0.0/24", "10.244.1.254"], ["fd00:31::/64", "fd00:244:1::fe"]];
-    for [net, via] in routes {
-        lab.command("gateway", &["ip", "route", "add", net, "via", via]).expect("a route");
-    }
-    let objects = [echo_on(&[1]), vec![exposed(FIRST, true)]].concat();
-    let (rig, _) = Rig::start_in(lab, RigOptions::new(flavour), objects);
-    for family in 0..2 {
-        let to = at(OFFICE[family], 9999);
-        let [inside, outside] =
-            ["eth0", "ext1"].map(|i| Sniffer::start(&rig.lab, "gateway", i).expect("a sniffer"));
-        let stream = udp_socket(&rig.lab, "pod1", at(POD[family], 0));
-        send(&stream, to);
-        assert!(inside.wait_for(PATIENT, leaves_for(to)).is_some(), "the way inside");
-        rig.lab.command("gateway", &["ip", "route", "del", routes[family][0]]).expect("a route");
-        assert_only_translated(&rig, &stream, to, &outside, family);
-    }
-});
-
-/// The stream goes on, and a later flow leaves as it should, so what the stream did was seen by then.
-fn assert_only_translated(
-    rig: &Rig,
-    stream: &UdpSocket,
-    to: SocketAddr,
-    outside: &Sniffer,
-    family: usize,
-) {
-    // An answer to an earlier datagram is no failure of this one.
-    let _ = stream.take_error();
-    send(stream, to);
-    let later = udp_socket(&rig.lab, "pod1", at(POD[family], 0));
-    send(&later, to);
-    let own = |p: &Packet| leaves_for(to)(p) && p.source == ip(FIRST[family]);
-    assert!(outside.wait_for(PATIENT, own).is_some(), "{to}");
-    let naked = outside.packets().into_iter().find(|p| p.source == ip(POD[family]));
-    assert_eq!(naked, None, "{to}");
-}
-
-// T12: a pod with egress is a client like any other, from the first datagram to the last.
-both_flavours!(datagrams_before_the_first_answer_reach_the_endpoint, |flavour| {
-    let objects = [echo_on(&[1]), vec![exposed(FIRST, true)]].concat();
-    let topology = standard(StandardOptions::default());
-    let (rig, _) = Rig::start(&topology, RigOptions::new(flavour), objects);
-    for family in 0..2 {
-        let endpoint = udp_socket(&rig.lab, "pod1", at(POD[family], 5353));
-        let client = udp_socket(&rig.lab, "pod1", at(POD[family], 0));
-        for nth in 1..=3 {
-            send(&client, at(FIRST[family], 1000));
-            let heard = endpoint.recv_from(&mut [0; 16]);
-            assert!(heard.is_ok(), "datagram {nth}: {heard:?}");
-        }
-    }
-});
-
-// T10: an endpoint on the host itself sends through OUTPUT, not FORWARD.
+// T10: an endpoint on the host itself sends through OUTPUT, not FORWARD. On Linux alone: no word
+// of the arms makes a server speak unasked.
 both_flavours!(an_ended_connection_of_an_endpoint_on_the_host_escapes_nowhere, |flavour| {
     let service = echo_service().ready(addresses::GATEWAY_V4).ready(addresses::GATEWAY_V6);
     let topology = standard(StandardOptions { office: true });
@@ -162,18 +162,32 @@ both_flavours!(an_ended_connection_of_an_endpoint_on_the_host_escapes_nowhere, |
     }
 });
 
-// T11, T13: the host's answer to a pod is no egress, also where the default route leads to the pod.
-both_flavours!(the_host_answers_a_pod_with_egress_behind_the_default_route, |flavour| {
+// T12: the way to an endpoint behind the default route is no way out.
+on_both_arms!(a_pod_with_egress_behind_the_default_route_reaches_its_mapping, |arms| {
     let pods = echo_service().ready(OFFICE[0]).ready(OFFICE[1]).build();
-    let topology = standard(StandardOptions { office: true });
     let objects = [pods, vec![exposed(FIRST, true)]].concat();
-    let (rig, _) = Rig::start(&topology, RigOptions::new(flavour), objects);
-    let own = rig.lab.addresses("gateway");
-    let _host =
-        Server::start_on(&rig.lab, "gateway", "host", &own, &[22], &[161]).expect("sockets");
+    let mut arm = arms.start(&standard(StandardOptions { office: true }), config(), objects);
+    arm.add_route("office", "198.51.100.0/24", addresses::GATEWAY_V4);
+    arm.add_route("office", "2001:db8:51::/64", addresses::GATEWAY_V6);
+    arm.serve("office", "office", &[], &USUAL);
+    for (from, to) in OFFICE.into_iter().zip(FIRST) {
+        for protocol in [Protocol::Tcp, Protocol::Udp] {
+            let outcome = arm.ask((protocol, "office", from, at(to, 1000)));
+            assert_eq!(outcome.server(), Some("office"), "{from} {protocol}: {outcome}");
+        }
+    }
+});
+
+// T11, T13: the host's answer to a pod is no egress, also where the default route leads to the pod.
+on_both_arms!(the_host_answers_a_pod_with_egress_behind_the_default_route, |arms| {
+    let pods = echo_service().ready(OFFICE[0]).ready(OFFICE[1]).build();
+    let objects = [pods, vec![exposed(FIRST, true)]].concat();
+    let mut arm = arms.start(&standard(StandardOptions { office: true }), config(), objects);
+    let ports = [(Protocol::Tcp, 22), (Protocol::Udp, 161)];
+    arm.serve("gateway", "host", &[], &ports);
     for (from, to) in OFFICE.into_iter().zip([addresses::GATEWAY_V4, addresses::GATEWAY_V6]) {
-        for (protocol, port) in [(Protocol::Tcp, 22), (Protocol::Udp, 161)] {
-            let outcome = ask(&rig.lab, protocol, "office", from, at(to, port));
+        for (protocol, port) in ports {
+            let outcome = arm.ask((protocol, "office", from, at(to, port)));
             assert_eq!(outcome.server(), Some("host"), "{from} {protocol}: {outcome}");
         }
     }

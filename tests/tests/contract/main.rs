@@ -1,7 +1,8 @@
-//! The traffic contract T1–T18 with real packets, on both iptables flavours and both families.
+//! The traffic contract T1–T18 on both iptables flavours and both families.
 //!
-//! Each test builds its own lab. Without root they print "skipped";
-//! `SMARTNAT_REQUIRE_PRIVILEGES=1` makes that a failure.
+//! A test is described once and runs on two arms, the simulated kernel and the Linux kernel, unless a
+//! comment says why it is of Linux alone. Each builds its own network. Without root those on Linux
+//! print "skipped"; `SMARTNAT_REQUIRE_PRIVILEGES=1` makes that a failure.
 
 mod common;
 mod defects;
@@ -9,7 +10,6 @@ mod hardening;
 mod path_mtu;
 mod scale;
 mod sctp;
-mod snapshot;
 mod t01_forward;
 mod t02_filter;
 mod t03_guard;

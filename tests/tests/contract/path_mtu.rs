@@ -1,5 +1,5 @@
 //! T11, T3: path-MTU errors in both directions find whom they concern, without any default route in
-//! main.
+//! main. On Linux alone: simulated links take packets of any size.
 
 use smartnat::lab::traffic::{BRIEF, PATIENT, Server};
 use smartnat::lab::{Direction, Lab, Packet, Sniffer, Transport};

@@ -1,5 +1,6 @@
 //! Work is proportional to the change: counted in operations and processes among 1,000 Mappings on one
-//! address, so that a slow machine judges as a fast one.
+//! address, so that a slow machine judges as a fast one. On Linux alone: a simulated kernel needs no
+//! processes.
 
 use std::collections::BTreeSet;
 

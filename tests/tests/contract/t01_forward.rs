@@ -4,31 +4,32 @@
 use smartnat::lab::Lab;
 use smartnat::lab::traffic::PATIENT;
 use smartnat_core::model::{ClusterObject, IptablesFlavour, Protocol, UplinkGateway};
-use smartnat_sim::scenario::mapping;
 use smartnat_sim::topology::{StandardOptions, standard};
-use smartnat_tests::{Rig, RigOptions};
+use smartnat_tests::arm::config;
+use smartnat_tests::{Rig, RigOptions, on_both_arms};
 
-use super::common::{SIDES, ask, at, both_flavours, conversation, echo_on, ip, servers};
+use super::common::{
+    SIDES, USUAL, ask, at, both_flavours, conversation, echo_on, ip, on_all_sides, serve_in_pods,
+    servers,
+};
 
 fn objects() -> Vec<ClusterObject> {
-    let all = SIDES.iter().fold(mapping("echo"), |m, side| m.address(side.external));
-    [echo_on(&[1]), vec![all.tcp(8080).udp(5353).build()]].concat()
+    [echo_on(&[1]), vec![on_all_sides("echo").tcp(8080).udp(5353).build()]].concat()
 }
 
-both_flavours!(a_client_reaches_the_pod_by_tcp_and_udp, |flavour| {
-    let topology = standard(StandardOptions::default());
-    let (rig, first) = Rig::start(&topology, RigOptions::new(flavour), objects());
-    assert!(first.status.in_sync, "{:?}", first.events);
-    let _servers = servers(&rig.lab);
+on_both_arms!(a_client_reaches_the_pod_by_tcp_and_udp, |arms| {
+    let mut arm = arms.start(&standard(StandardOptions::default()), config(), objects());
+    serve_in_pods(&mut arm);
     for side in SIDES {
-        for (protocol, port) in [(Protocol::Tcp, 8080), (Protocol::Udp, 5353)] {
+        for (protocol, port) in USUAL {
             let to = at(side.external, port);
-            let outcome = ask(&rig.lab, protocol, side.client, side.source, to);
+            let outcome = arm.ask((protocol, side.client, side.source, to));
             assert_eq!(outcome.server(), Some("pod1"), "{side:?} {protocol}: {outcome}");
         }
     }
 });
 
+// On Linux alone: the simulated network knows no sizes of packets and no fragments.
 both_flavours!(a_datagram_in_fragments_arrives_and_so_does_its_answer, |flavour| {
     let topology = standard(StandardOptions::default());
     let (rig, _) = Rig::start(&topology, RigOptions::new(flavour), objects());
@@ -41,6 +42,7 @@ both_flavours!(a_datagram_in_fragments_arrives_and_so_does_its_answer, |flavour|
     }
 });
 
+// On Linux alone: a simulated kernel has its families from the beginning.
 both_flavours!(a_host_without_ipv6_serves_ipv4, |flavour| {
     let lab = Lab::build(&standard(StandardOptions::default())).expect("the lab is built");
     lab.set_sysctl("gateway", "net.ipv6.conf.all.disable_ipv6", "1").expect("a sysctl");
@@ -56,6 +58,7 @@ both_flavours!(a_host_without_ipv6_serves_ipv4, |flavour| {
     assert_eq!((again.operations, again.transactions), (0, vec![]));
 });
 
+// On Linux alone, with the next one: the simulated network finds neighbours without ARP.
 /// An uplink that has single addresses and a configured router.
 fn subnetless(lab: &Lab, flavour: IptablesFlavour) -> RigOptions {
     for words in [

@@ -1,14 +1,14 @@
 //! T5: by port, by named Service port, by range.
 
-use smartnat_core::model::Protocol;
+use smartnat_core::model::{Family, Protocol};
 use smartnat_sim::scenario::mapping;
 use smartnat_sim::topology::{StandardOptions, standard};
-use smartnat_tests::{Rig, RigOptions};
+use smartnat_tests::arm::config;
+use smartnat_tests::on_both_arms;
 
-use super::common::{ask, at, both_flavours, echo_service, first_network, pod, servers};
-use smartnat_core::model::Family;
+use super::common::{at, echo_service, first_network, pod, serve_in_pods};
 
-both_flavours!(ports_are_translated_by_number_by_name_and_by_range, |flavour| {
+on_both_arms!(ports_are_translated_by_number_by_name_and_by_range, |arms| {
     let service = echo_service()
         .port("media", Protocol::Udp, 6000, 7000)
         .ready(&pod(1, Family::V4))
@@ -22,10 +22,8 @@ both_flavours!(ports_are_translated_by_number_by_name_and_by_range, |flavour| {
         .port(Protocol::Udp, 7000, Some(7002), Some("6000"))
         .port(Protocol::Udp, 3000, Some(3002), Some("media"));
     let objects = [service.build(), vec![ports.build()]].concat();
-    let topology = standard(StandardOptions::default());
-    let (rig, first) = Rig::start(&topology, RigOptions::new(flavour), objects);
-    assert!(first.status.in_sync, "{:?}", first.events);
-    let _servers = servers(&rig.lab);
+    let mut arm = arms.start(&standard(StandardOptions::default()), config(), objects);
+    serve_in_pods(&mut arm);
     let cases = [
         (Protocol::Tcp, 80),
         (Protocol::Tcp, 8000),
@@ -37,8 +35,7 @@ both_flavours!(ports_are_translated_by_number_by_name_and_by_range, |flavour| {
     ];
     for side in first_network() {
         for (protocol, port) in cases {
-            let outcome =
-                ask(&rig.lab, protocol, side.client, side.source, at(side.external, port));
+            let outcome = arm.ask((protocol, side.client, side.source, at(side.external, port)));
             assert_eq!(outcome.server(), Some("pod1"), "{side:?} {protocol}/{port}: {outcome}");
         }
     }

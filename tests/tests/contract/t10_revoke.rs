@@ -1,55 +1,44 @@
 //! T10: what is withdrawn ends within the same sync, only that, and nothing escapes untranslated.
 
-use std::net::SocketAddr;
+use std::time::Duration;
 
-use smartnat::lab::traffic::{BRIEF, Conversation, PATIENT, Stream, StreamKind, open};
-use smartnat::lab::{Sniffer, wait_until};
-use smartnat_core::model::{ClusterObject, Protocol};
+use smartnat::lab::traffic::StreamKind;
+use smartnat_core::model::{ClusterObject, Family, Protocol};
+use smartnat_core::objects::{XtTable, XtTableId};
 use smartnat_sim::scenario::{MappingBuilder, mapping, without_mapping};
 use smartnat_sim::topology::{StandardOptions, standard};
-use smartnat_tests::{Rig, RigOptions};
+use smartnat_tests::arm::{Arm, Foreign, config};
+use smartnat_tests::on_both_arms;
 
 use super::common::{
-    Side, at, both_flavours, conversation, echo_on, echo_service, first_network, ip, servers,
+    Side, at, echo_on, echo_service, first_network, ip, on_first_network, pod, serve_in_pods,
+    switch_forwarding_on,
 };
-use super::snapshot::Programs;
 
 fn exposed(name: &str, tcp: u16, udp: u16) -> MappingBuilder {
-    let m =
-        first_network().iter().fold(mapping(name).service("echo"), |m, s| m.address(s.external));
+    let m = on_first_network(name).service("echo");
     m.port(Protocol::Tcp, tcp, None, Some("http")).port(Protocol::Udp, udp, None, Some("dns"))
 }
 
-/// TCP and UDP conversations of one client with one Mapping.
-fn converse(rig: &Rig, side: Side, from: &str, tcp: u16, udp: u16) -> [Conversation; 2] {
-    [(Protocol::Tcp, tcp), (Protocol::Udp, udp)].map(|(protocol, port)| {
-        let from = Some(SocketAddr::new(ip(from), 0));
-        let to = at(side.external, port);
-        let mut opened = open(&rig.lab, side.client, protocol, from, to, PATIENT)
-            .expect("the lab")
-            .expect("a connection");
-        let outcome = opened.ask("hello", PATIENT);
-        assert!(outcome.is_answered(), "{side:?} {protocol}: {outcome}");
-        opened
-    })
+/// TCP and UDP conversations of one client on a port.
+fn converse<A: Arm>(arm: &mut A, side: Side, from: &str, port: u16) -> [A::Conversation; 2] {
+    [Protocol::Tcp, Protocol::Udp]
+        .map(|p| arm.converse(p, side.client, at(from, 0), at(side.external, port)))
 }
 
-fn assert_lives(conversations: &mut [Conversation], why: &str) {
-    for c in conversations {
-        let outcome = c.ask("again", PATIENT);
+#[track_caller]
+fn assert_lives<A: Arm>(arm: &mut A, conversations: &mut [A::Conversation], why: &str) {
+    for conversation in conversations {
+        let outcome = arm.ask_on(conversation);
         assert!(outcome.is_answered(), "{why}: {outcome}");
     }
 }
 
-fn assert_ended(conversations: &mut [Conversation], why: &str) {
-    std::thread::scope(|scope| {
-        for c in conversations {
-            scope.spawn(|| {
-                let outcome = c.ask("again", BRIEF);
-                assert!(!outcome.is_answered(), "{why}: {outcome}");
-            });
-        }
-    });
+#[track_caller]
+fn assert_ended<A: Arm>(arm: &mut A, conversations: &mut [A::Conversation], why: &str) {
+    for outcome in arm.ask_all_on_briefly(conversations) {
+        assert!(!outcome.is_answered(), "{why}: {outcome}");
+    }
 }
 
 /// What a withdrawal does to the Mapping `a`; `b` is beside it on the same addresses and pod.
@@ -64,170 +53,134 @@ fn withdrawals() -> Vec<(&'static str, Vec<ClusterObject>)> {
     ]
 }
 
-both_flavours!(a_withdrawn_mapping_address_source_or_port_ends_its_connections_only, |flavour| {
-    let topology = standard(StandardOptions::default());
+on_both_arms!(a_withdrawn_mapping_address_source_or_port_ends_its_connections_only, |arms| {
     for masquerade in [true, false] {
         let before = || {
             let both = [exposed("a", 1000, 1000), exposed("b", 2000, 2000)];
             [echo_on(&[1]), both.map(|m| m.masquerade(masquerade).build()).to_vec()].concat()
         };
-        let (mut rig, _) = Rig::start(&topology, RigOptions::new(flavour), before());
-        let _servers = servers(&rig.lab);
+        let mut arm = arms.start(&standard(StandardOptions::default()), config(), before());
+        serve_in_pods(&mut arm);
         for (what, change) in withdrawals() {
-            rig.sync(before());
+            arm.sync(before());
             for side in first_network() {
-                let mut a = converse(&rig, side, side.source, 1000, 1000);
-                let mut b = converse(&rig, side, side.source, 2000, 2000);
-                rig.sync(change.clone());
-                assert_ended(&mut a, what);
-                assert_lives(&mut b, what);
-                rig.sync(before());
+                let mut a = converse(&mut arm, side, side.source, 1000);
+                let mut b = converse(&mut arm, side, side.source, 2000);
+                arm.sync(change.clone());
+                assert_ended(&mut arm, &mut a, what);
+                assert_lives(&mut arm, &mut b, what);
+                arm.sync(before());
             }
         }
     }
 });
 
-both_flavours!(a_pod_that_is_no_longer_listed_ends_and_nothing_escapes, |flavour| {
-    let topology = standard(StandardOptions { office: true });
-    let lab = smartnat::lab::Lab::build(&topology).expect("the lab is built");
-    // Forwarding was on before us: nothing but our own care keeps packets from leaving by eth0.
-    lab.set_sysctl("gateway", "net.ipv4.ip_forward", "1").expect("a sysctl");
-    lab.set_sysctl("gateway", "net.ipv6.conf.all.forwarding", "1").expect("a sysctl");
+on_both_arms!(a_pod_that_is_no_longer_listed_ends_and_nothing_escapes, |arms| {
+    let mut arm = arms.build(&standard(StandardOptions { office: true }));
+    // Nothing but our own care keeps packets from leaving by eth0.
+    switch_forwarding_on(&mut arm);
     let objects =
         [echo_on(&[1]), vec![exposed("a", 1000, 1000).masquerade(false).build()]].concat();
-    let (mut rig, _) = Rig::start_in(lab, RigOptions::new(flavour), objects);
+    let first = arm.start(config(), objects);
+    assert!(first.status.in_sync, "{:?}", first.events);
     for side in first_network() {
-        let servers = servers(&rig.lab);
-        rig.sync(echo_on(&[1]));
-        let mut a = converse(&rig, side, side.source, 1000, 1000);
-        let client = a[1].local();
-        let sniffer = Sniffer::start(&rig.lab, "office", "eth0").expect("a sniffer");
-        rig.sync(echo_service().build());
-        assert_ended(&mut a, "scaled to zero");
+        serve_in_pods(&mut arm);
+        arm.sync(echo_on(&[1]));
+        let mut a = converse(&mut arm, side, side.source, 1000);
+        let client = arm.local(&a[1]);
+        let office = arm.watch("office", "eth0");
+        arm.sync(echo_service().build());
+        assert_ended(&mut arm, &mut a, "scaled to zero");
         // The pod goes on to send on the ended flow, as a stream would.
-        drop(servers);
-        let pod = rig.lab.addresses("pod1").into_iter().find(|p| p.is_ipv4() == client.is_ipv4());
-        let from = SocketAddr::new(pod.expect("a pod"), 5353);
-        send_late(&rig, from, client);
-        let escaped = sniffer.wait_for(BRIEF, |p| p.destination == client.ip());
+        for pod in ["pod1", "pod2", "pod3"] {
+            arm.stop(pod);
+        }
+        let from = at(&pod(1, Family::of(&client.ip())), 5353);
+        arm.send_datagram("pod1", from, client);
+        let escaped = arm.seen_briefly(&office, |p| p.destination == client.ip());
         assert_eq!(escaped, None, "{side:?}");
     }
 });
 
-/// Sends one datagram from the pod's service port.
-fn send_late(rig: &Rig, from: SocketAddr, to: SocketAddr) {
-    // A program that another test starts at this moment holds copies of all sockets until it runs.
-    let bind = || wait_until(PATIENT, || std::net::UdpSocket::bind(from).ok());
-    let sent = rig.lab.run("pod1", || bind().map(|socket| socket.send_to(b"late", to)));
-    sent.expect("the lab").expect("the port is free").expect("the datagram is sent");
-}
-
-both_flavours!(of_several_pods_only_the_removed_ones_connections_end, |flavour| {
-    let topology = standard(StandardOptions::default());
+on_both_arms!(of_several_pods_only_the_removed_ones_connections_end, |arms| {
     for masquerade in [true, false] {
         let m = exposed("a", 1000, 1000).masquerade(masquerade).build();
         let objects = [echo_on(&[1, 2]), vec![m]].concat();
-        let (mut rig, _) = Rig::start(&topology, RigOptions::new(flavour), objects);
-        let _servers = servers(&rig.lab);
+        let mut arm = arms.start(&standard(StandardOptions::default()), config(), objects);
+        serve_in_pods(&mut arm);
         for side in first_network() {
-            rig.sync(echo_on(&[1, 2]));
+            arm.sync(echo_on(&[1, 2]));
             let (mut kept, mut gone) = (Vec::new(), Vec::new());
             // One of two pods is missed by 20 connections once in 500,000 runs.
-            for protocol in [Protocol::Tcp, Protocol::Udp] {
-                for _ in 0..20 {
-                    let mut c = conversation(
-                        &rig.lab,
-                        protocol,
-                        side.client,
-                        at(side.source, 0),
-                        at(side.external, 1000),
-                    );
-                    let by_pod1 = c.ask("who", PATIENT).server() == Some("pod1");
+            for _ in 0..20 {
+                for mut c in converse(&mut arm, side, side.source, 1000) {
+                    let by_pod1 = arm.ask_on(&mut c).server() == Some("pod1");
                     if by_pod1 { kept.push(c) } else { gone.push(c) }
                 }
             }
             assert!(kept.len() > 1 && gone.len() > 1, "{} {}", kept.len(), gone.len());
-            rig.sync(echo_on(&[1]));
-            assert_lives(&mut kept, "of the pod that stays");
+            arm.sync(echo_on(&[1]));
+            assert_lives(&mut arm, &mut kept, "of the pod that stays");
             // A TCP connection is lost, a UDP flow may go on with a pod that is there.
-            std::thread::scope(|scope| {
-                for c in &mut gone {
-                    scope.spawn(|| assert_ne!(c.ask("again", BRIEF).server(), Some("pod2")));
-                }
-            });
+            for outcome in arm.ask_all_on_briefly(&mut gone) {
+                assert_ne!(outcome.server(), Some("pod2"));
+            }
         }
     }
 });
 
-both_flavours!(a_source_that_is_withdrawn_ends_alone, |flavour| {
-    let topology = standard(StandardOptions::default());
-    let both = || {
-        first_network()
-            .iter()
-            .fold(exposed("a", 1000, 1000), |m, s| m.source(s.source).source(s.refused))
-    };
+on_both_arms!(a_source_that_is_withdrawn_ends_alone, |arms| {
     let one = || first_network().iter().fold(exposed("a", 1000, 1000), |m, s| m.source(s.source));
+    let both = || first_network().iter().fold(one(), |m, s| m.source(s.refused));
     let objects = [echo_on(&[1]), vec![both().build()]].concat();
-    let (mut rig, _) = Rig::start(&topology, RigOptions::new(flavour), objects);
-    let _servers = servers(&rig.lab);
+    let mut arm = arms.start(&standard(StandardOptions::default()), config(), objects);
+    serve_in_pods(&mut arm);
     for side in first_network() {
-        rig.sync(vec![both().build()]);
-        let mut kept = converse(&rig, side, side.source, 1000, 1000);
-        let mut gone = converse(&rig, side, side.refused, 1000, 1000);
-        rig.sync(vec![one().build()]);
-        assert_lives(&mut kept, "the allowed source");
-        assert_ended(&mut gone, "the withdrawn source");
+        arm.sync(vec![both().build()]);
+        let mut kept = converse(&mut arm, side, side.source, 1000);
+        let mut gone = converse(&mut arm, side, side.refused, 1000);
+        arm.sync(vec![one().build()]);
+        assert_lives(&mut arm, &mut kept, "the allowed source");
+        assert_ended(&mut arm, &mut gone, "the withdrawn source");
     }
 });
 
-both_flavours!(what_is_in_flight_during_the_change_ends_as_well, |flavour| {
-    let topology = standard(StandardOptions::default());
-    let on = || exposed("a", 1000, 1000).masquerade(false).build();
-    let (mut rig, _) =
-        Rig::start(&topology, RigOptions::new(flavour), [echo_on(&[1]), vec![on()]].concat());
-    let _servers = servers(&rig.lab);
-    let streams: Vec<Stream> = first_network()
-        .iter()
-        .flat_map(|side| {
-            [StreamKind::NewFlows, StreamKind::NewConnections].map(|kind| {
-                let (from, to) = (Some(ip(side.source)), at(side.external, 1000));
-                Stream::start(&rig.lab, side.client, kind, from, to, std::time::Duration::ZERO)
-                    .expect("a stream")
-            })
-        })
-        .collect();
-    rig.sync(vec![without_mapping("a")]);
-    let tracked: String = ["ipv4", "ipv6"]
-        .map(|f| rig.lab.command("gateway", &["conntrack", "-L", "-f", f]).expect("connections"))
-        .concat();
-    let left: Vec<&str> = tracked.lines().filter(|l| l.contains("dport=1000")).collect();
-    assert_eq!(left, [""; 0]);
-    // Each waits for its last answer.
-    std::thread::scope(|scope| {
-        for stream in streams {
-            scope.spawn(|| drop(stream));
+on_both_arms!(what_is_in_flight_during_the_change_ends_as_well, |arms| {
+    let m = exposed("a", 1000, 1000).masquerade(false).build();
+    let objects = [echo_on(&[1]), vec![m]].concat();
+    let mut arm = arms.start(&standard(StandardOptions::default()), config(), objects);
+    serve_in_pods(&mut arm);
+    for side in first_network() {
+        for kind in [StreamKind::NewFlows, StreamKind::NewConnections] {
+            let (from, to) = (ip(side.source), at(side.external, 1000));
+            arm.stream(kind, side.client, from, to, Duration::ZERO);
         }
-    });
+    }
+    assert_ne!(arm.connections_to(1000), [""; 0]);
+    arm.sync(vec![without_mapping("a")]);
+    assert_eq!(arm.connections_to(1000), [""; 0]);
+    for report in arm.stop_streams() {
+        assert!(report.answered > 0, "{report:?}");
+    }
 });
 
-both_flavours!(a_set_that_others_refer_to_keeps_no_connection_alive, |flavour| {
-    let all = |m: MappingBuilder| first_network().iter().fold(m, |m, s| m.source(s.source));
-    let topology = standard(StandardOptions::default());
-    let objects = [echo_on(&[1]), vec![all(exposed("a", 1000, 1000)).build()]].concat();
-    let (mut rig, _) = Rig::start(&topology, RigOptions::new(flavour), objects);
-    let _servers = servers(&rig.lab);
-    let sets = rig.lab.command("gateway", &["ipset", "list", "-n"]).expect("ipset");
-    let set = sets.lines().find(|n| n.starts_with("smartnat-s4-")).expect("a set of sources");
-    let theirs = ["-A", "FORWARD", "-m", "set", "--match-set", set, "src", "-j", "ACCEPT"];
-    rig.lab
-        .command("gateway", &[&[Programs::of(flavour).v4], &theirs[..]].concat())
-        .expect("a foreign rule");
-    let mut open: Vec<Conversation> = first_network()
+on_both_arms!(a_set_that_others_refer_to_keeps_no_connection_alive, |arms| {
+    let m = first_network().iter().fold(exposed("a", 1000, 1000), |m, s| m.source(s.source));
+    let objects = [echo_on(&[1]), vec![m.build()]].concat();
+    let mut arm = arms.start(&standard(StandardOptions::default()), config(), objects);
+    serve_in_pods(&mut arm);
+    let lines = arm.host_lines();
+    let mut words = lines.iter().flat_map(|line| line.split(' '));
+    let set = words.find(|word| word.starts_with("smartnat-s4-")).expect("a set of sources");
+    let table = XtTableId { family: Family::V4, table: XtTable::Filter };
+    let rule = format!("-m set --match-set {set} src -j ACCEPT");
+    arm.put(&Foreign::Rule { table, chain: "FORWARD", rule: &rule });
+    let mut open: Vec<_> = first_network()
         .into_iter()
-        .flat_map(|side| converse(&rig, side, side.source, 1000, 1000))
+        .flat_map(|side| converse(&mut arm, side, side.source, 1000))
         .collect();
-    let step = rig.sync(vec![exposed("a", 1000, 1000).source("203.0.113.99").build()]);
+    let step = arm.sync(vec![exposed("a", 1000, 1000).source("203.0.113.99").build()]);
     let told = step.status.degraded.iter().any(|d| d.contains(set));
     assert!(told && !step.status.in_sync, "{:?}", step.status.degraded);
-    assert_ended(&mut open, "its source is withdrawn");
+    assert_ended(&mut arm, &mut open, "its source is withdrawn");
 });

@@ -1,142 +1,100 @@
 //! T14: nothing that is not ours is ever changed. T16: clean-up leaves what was before the first start.
 
-use smartnat::lab::{Lab, traffic};
 use smartnat_core::gateway::EventKind;
-use smartnat_core::model::{IptablesFlavour, Protocol};
-use smartnat_sim::scenario::{mapping, without_mapping};
+use smartnat_core::model::{ClusterObject, Family, Protocol};
+use smartnat_core::objects::{SysctlKey, XtTable, XtTableId};
+use smartnat_sim::scenario::without_mapping;
 use smartnat_sim::topology::{StandardOptions, standard};
-use smartnat_tests::{Rig, RigOptions};
+use smartnat_tests::arm::{Foreign, config};
+use smartnat_tests::on_both_arms;
 
-use super::common::{SIDES, ask, at, both_flavours, echo_on, ip, servers};
-use super::snapshot::{Programs, foreign_objects, host_text};
+use super::common::{SIDES, USUAL, at, echo_on, on_all_sides, serve_in_pods};
 
-fn objects() -> Vec<smartnat_core::model::ClusterObject> {
-    let all = SIDES.iter().fold(mapping("echo"), |m, s| m.address(s.external).source(s.source));
+fn objects() -> Vec<ClusterObject> {
+    let all = SIDES.iter().fold(on_all_sides("echo"), |m, s| m.source(s.source));
     [echo_on(&[1, 2]), vec![all.tcp(8080).udp(5353).egress(true).build()]].concat()
 }
 
-both_flavours!(clean_up_restores_every_line_beside_foreign_objects, |flavour| {
-    let lab = Lab::build(&standard(StandardOptions::default())).expect("the lab is built");
-    let programs = Programs::of(flavour);
-    foreign_objects(&lab, &programs);
-    let before = host_text(&lab, &programs);
-    let (mut rig, first) = Rig::start_in(lab, RigOptions::new(flavour), objects());
+// T16
+on_both_arms!(clean_up_restores_every_line_beside_foreign_objects, |arms| {
+    let mut arm = arms.build(&standard(StandardOptions::default()));
+    arm.put_foreign_objects();
+    let before = arm.host_lines();
+    let first = arm.start(config(), objects());
     assert!(first.status.in_sync, "{:?}", first.events);
-    assert_ne!(host_text(&rig.lab, &programs), before);
-    let _servers = servers(&rig.lab);
+    assert_ne!(arm.host_lines(), before);
+    serve_in_pods(&mut arm);
     let side = SIDES[0];
-    let from = Some(std::net::SocketAddr::new(ip(side.source), 0));
-    let mut lasting = traffic::open(
-        &rig.lab,
-        side.client,
-        Protocol::Tcp,
-        from,
-        at(side.external, 8080),
-        traffic::PATIENT,
-    )
-    .expect("the lab")
-    .expect("a connection");
-    assert!(lasting.ask("1", traffic::PATIENT).is_answered());
+    let (from, to) = (at(side.source, 0), at(side.external, 8080));
+    let mut lasting = arm.converse(Protocol::Tcp, side.client, from, to);
 
-    let end = rig.clean_up();
+    let end = arm.clean_up();
     assert!(end.events.iter().any(|e| e.kind == EventKind::CleanedUp), "{:?}", end.events);
-    assert_eq!(host_text(&rig.lab, &programs), before);
-    assert!(!lasting.ask("2", traffic::BRIEF).is_answered(), "a translated connection lives on");
+    assert_eq!(arm.host_lines(), before);
+    let outcome = arm.ask_on_briefly(&mut lasting);
+    assert!(!outcome.is_answered(), "a translated connection lives on");
 });
 
-both_flavours!(clean_up_of_a_bare_host_leaves_a_bare_host, |flavour| {
-    let lab = Lab::build(&standard(StandardOptions::default())).expect("the lab is built");
-    let programs = Programs::of(flavour);
-    let before = host_text(&lab, &programs);
-    let (mut rig, _) = Rig::start_in(lab, RigOptions::new(flavour), objects());
+// T16
+on_both_arms!(clean_up_of_a_bare_host_leaves_a_bare_host, |arms| {
+    let mut arm = arms.build(&standard(StandardOptions::default()));
+    let before = arm.host_lines();
+    arm.start(config(), objects());
     // The instance that cleans up is another one than that which set up.
-    rig.restart(objects());
-    rig.clean_up();
-    let after = host_text(&rig.lab, &programs);
-    if flavour == IptablesFlavour::Legacy {
-        // The kernel keeps a legacy table once it was used.
-        let filled = |text: &str| -> Vec<String> {
-            text.lines()
-                .filter(|l| l.starts_with("-A") || l.contains("smartnat"))
-                .map(str::to_owned)
-                .collect()
-        };
-        assert_eq!(filled(&after), filled(&before));
-    } else {
-        assert_eq!(after, before);
-    }
+    arm.restart(objects());
+    arm.clean_up();
+    assert_eq!(arm.host_lines(), before);
 });
 
-both_flavours!(foreign_objects_stay_while_we_work, |flavour| {
-    let lab = Lab::build(&standard(StandardOptions::default())).expect("the lab is built");
-    let programs = Programs::of(flavour);
-    foreign_objects(&lab, &programs);
-    let before = host_text(&lab, &programs);
-    let (mut rig, _) = Rig::start_in(lab, RigOptions::new(flavour), objects());
+on_both_arms!(foreign_objects_stay_while_we_work, |arms| {
+    let mut arm = arms.build(&standard(StandardOptions::default()));
+    arm.put_foreign_objects();
+    let before = arm.host_lines();
+    arm.start(config(), objects());
     for change in [echo_on(&[3]), vec![without_mapping("echo")], objects()] {
-        rig.sync(change);
-        let now = host_text(&rig.lab, &programs);
-        let lines: Vec<&str> = now.lines().collect();
+        arm.sync(change);
+        let now = arm.host_lines();
         // Sysctls are ours to change; everything else of before is still there.
-        let gone = before.lines().filter(|l| !l.contains(" = ")).find(|l| !lines.contains(l));
+        let gone = before.iter().filter(|l| !l.contains(" = ")).find(|l| !now.contains(l));
         assert_eq!(gone, None);
     }
 });
 
-/// How many packets the n-th rule of a foreign chain has counted.
-fn counted(lab: &Lab, iptables: &str, chain: &str, rule: &str) -> u64 {
-    let listed = lab.command("gateway", &[iptables, "-t", "mangle", "-nvxL", chain, rule]);
-    let listed = listed.expect("a counter");
-    let packets = listed.split_whitespace().next().and_then(|w| w.parse().ok());
-    packets.unwrap_or_else(|| panic!("no counter: {listed}"))
-}
-
-both_flavours!(foreign_bits_of_marks_survive, |flavour| {
-    let lab = Lab::build(&standard(StandardOptions::default())).expect("the lab is built");
-    let programs = Programs::of(flavour);
-    for iptables in [programs.v4, programs.v6] {
-        let rules = [
-            "-A PREROUTING -j MARK --set-xmark 0x4000/0x4000",
-            "-A PREROUTING -m conntrack --ctstate NEW -j CONNMARK --set-xmark 0x1/0x1",
-            "-A POSTROUTING -m mark ! --mark 0x4000/0x4000 -m conntrack --ctdir REPLY -j ACCEPT",
-            "-A POSTROUTING -m connmark ! --mark 0x1/0x1 -j ACCEPT",
-            "-A POSTROUTING -m mark --mark 0x4000/0x4000 -m connmark --mark 0x1/0x1 -j ACCEPT",
-        ];
-        for rule in rules {
-            let words: Vec<&str> =
-                [iptables, "-t", "mangle"].into_iter().chain(rule.split(' ')).collect();
-            lab.command("gateway", &words).expect("a foreign rule");
+on_both_arms!(foreign_bits_of_marks_survive, |arms| {
+    let mut arm = arms.build(&standard(StandardOptions::default()));
+    for family in Family::ALL {
+        let table = XtTableId { family, table: XtTable::Mangle };
+        // Whatever comes in gets its bits; whatever lost one on its way through is dropped.
+        for (chain, rule) in [
+            ("PREROUTING", "-j MARK --set-xmark 0x4000/0x4000"),
+            ("PREROUTING", "-m conntrack --ctstate NEW -j CONNMARK --set-xmark 0x1/0x1"),
+            ("POSTROUTING", "-m conntrack --ctdir REPLY -m mark ! --mark 0x4000/0x4000 -j DROP"),
+            ("POSTROUTING", "-m connmark ! --mark 0x1/0x1 -j DROP"),
+        ] {
+            arm.put(&Foreign::Rule { table, chain, rule });
         }
     }
-    let (rig, _) = Rig::start_in(lab, RigOptions::new(flavour), objects());
-    let _servers = servers(&rig.lab);
+    let first = arm.start(config(), objects());
+    assert!(first.status.in_sync, "{:?}", first.events);
+    serve_in_pods(&mut arm);
     for side in SIDES {
-        for (protocol, port) in [(Protocol::Tcp, 8080), (Protocol::Udp, 5353)] {
-            let outcome =
-                ask(&rig.lab, protocol, side.client, side.source, at(side.external, port));
+        for (protocol, port) in USUAL {
+            let outcome = arm.ask((protocol, side.client, side.source, at(side.external, port)));
             assert!(outcome.is_answered(), "{side:?} {protocol}: {outcome}");
         }
     }
-    for iptables in [programs.v4, programs.v6] {
-        // Our jump is the first rule; nothing lost a bit, and there was something to lose.
-        let [unmarked, unmarked_connection, both] =
-            ["2", "3", "4"].map(|rule| counted(&rig.lab, iptables, "POSTROUTING", rule));
-        assert_eq!((unmarked, unmarked_connection), (0, 0), "{iptables}");
-        assert!(both > 20, "{iptables}: {both}");
-    }
 });
 
-both_flavours!(a_sysctl_that_somebody_set_since_keeps_its_value, |flavour| {
-    let lab = Lab::build(&standard(StandardOptions::default())).expect("the lab is built");
-    lab.set_sysctl("gateway", "net.ipv4.conf.ext1.rp_filter", "1").expect("a sysctl");
-    let (mut rig, _) = Rig::start_in(lab, RigOptions::new(flavour), objects());
-    let read = |rig: &Rig, key| rig.lab.sysctl("gateway", key).expect("a sysctl");
-    let keys =
-        ["net.ipv4.conf.ext1.rp_filter", "net.ipv4.conf.ext2.rp_filter", "net.ipv4.ip_forward"];
-    assert_eq!(keys.map(|key| read(&rig, key)), ["2", "2", "1"]);
-    rig.kill();
-    rig.lab.set_sysctl("gateway", keys[1], "1").expect("a sysctl");
-    let end = rig.clean_up_anew();
+// T16
+on_both_arms!(a_sysctl_that_somebody_set_since_keeps_its_value, |arms| {
+    let filter = |uplink: &str| SysctlKey::ReversePathFilter(uplink.into());
+    let keys = [filter("ext1"), filter("ext2"), SysctlKey::Forwarding(Family::V4)];
+    let mut arm = arms.build(&standard(StandardOptions::default()));
+    arm.set_sysctl("gateway", &keys[0], "1");
+    arm.start(config(), objects());
+    assert_eq!(keys.each_ref().map(|key| arm.sysctl("gateway", key)), ["2", "2", "1"]);
+    arm.set_sysctl("gateway", &keys[1], "1");
+    let end = arm.clean_up_anew();
     assert!(end.events.iter().any(|e| e.kind == EventKind::CleanedUp), "{:?}", end.events);
-    assert_eq!(keys.map(|key| read(&rig, key)), ["1", "1", "0"]);
+    assert_eq!(keys.each_ref().map(|key| arm.sysctl("gateway", key)), ["1", "1", "0"]);
 });

@@ -1,4 +1,5 @@
-//! T16: clean-up switches forwarding off where we had switched it on, unless others need it.
+//! T16: clean-up switches forwarding off where we had switched it on, unless others need it. On Linux
+//! alone: who needs it is found by a survey of the real host.
 
 use smartnat::lab::Lab;
 use smartnat::lab::traffic::{Outcome, Server};
@@ -9,7 +10,7 @@ use smartnat_sim::topology::{StandardOptions, standard};
 use smartnat_tests::{Rig, RigOptions, Step};
 
 use super::common::{SIDES, ask, ask_briefly, at, both_flavours, echo_on};
-use super::snapshot::Programs;
+use smartnat_tests::host_text::Programs;
 
 const FORWARDING: [&str; 2] = ["net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"];
 /// A pod, and what the gateway's default route leads to.

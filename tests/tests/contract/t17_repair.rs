@@ -1,71 +1,83 @@
 //! T17: what somebody flushes, edits or deletes of ours is back at the next look, and an event says so.
 
 use smartnat_core::gateway::EventKind;
-use smartnat_core::model::Protocol;
-use smartnat_sim::scenario::mapping;
+use smartnat_core::model::{Family, Protocol};
+use smartnat_core::objects::{SysctlKey, XtTable, XtTableId};
 use smartnat_sim::topology::{StandardOptions, standard};
-use smartnat_tests::{Rig, RigOptions};
+use smartnat_tests::arm::{Arm, Damage, Foreign, config};
+use smartnat_tests::on_both_arms;
 
-use super::common::{SIDES, ask, at, both_flavours, echo_on, servers};
-use super::snapshot::{Programs, host_text};
+use super::common::{SIDES, at, echo_on, on_all_sides, serve_in_pods};
 
-both_flavours!(every_kind_of_object_is_put_back, |flavour| {
-    let all = SIDES.iter().fold(mapping("echo"), |m, s| m.address(s.external).source(s.source));
+const FILTER4: XtTableId = XtTableId { family: Family::V4, table: XtTable::Filter };
+const NAT4: XtTableId = XtTableId { family: Family::V4, table: XtTable::Nat };
+const NAT6: XtTableId = XtTableId { family: Family::V6, table: XtTable::Nat };
+const MANGLE4: XtTableId = XtTableId { family: Family::V4, table: XtTable::Mangle };
+const MANGLE6: XtTableId = XtTableId { family: Family::V6, table: XtTable::Mangle };
+
+/// What somebody did, and that it is put right.
+#[track_caller]
+fn assert_repaired(arm: &mut impl Arm, wanted: &[String], what: &str) {
+    assert_ne!(sorted(arm), wanted, "{what}");
+    let repair = arm.kernel_changed();
+    let told = repair.events.iter().any(|e| e.kind == EventKind::DriftRepaired);
+    assert!(told, "{what}: {:?}", repair.events);
+    assert_eq!(sorted(arm), wanted, "{what}");
+}
+
+/// Sets and routes are listed in the order of their creation.
+fn sorted(arm: &impl Arm) -> Vec<String> {
+    let mut lines = arm.host_lines();
+    lines.sort();
+    lines
+}
+
+on_both_arms!(every_kind_of_object_is_put_back, |arms| {
+    let all = SIDES.iter().fold(on_all_sides("echo"), |m, s| m.source(s.source));
     let objects = [echo_on(&[1]), vec![all.tcp(8080).egress(true).build()]].concat();
-    let topology = standard(StandardOptions::default());
-    let (mut rig, _) = Rig::start(&topology, RigOptions::new(flavour), objects);
-    let _servers = servers(&rig.lab);
-    let programs = Programs::of(flavour);
-    let wanted = sorted(&host_text(&rig.lab, &programs));
-    let (v4, v6) = (programs.v4, programs.v6);
-    let damages: [&[&str]; 14] = [
-        &[v4, "-t", "nat", "-F", "SMARTNAT-DNAT"],
-        &[v6, "-t", "nat", "-F", "SMARTNAT-DNAT"],
-        &[v4, "-t", "nat", "-F"],
-        &[v4, "-t", "nat", "-F", "PREROUTING"],
-        &[v4, "-t", "mangle", "-I", "SMARTNAT-TRANSIT", "-j", "ACCEPT"],
-        &[v6, "-t", "mangle", "-D", "SMARTNAT-GUARD", "1"],
-        &[v4, "-I", "FORWARD", "-m", "comment", "--comment", "SmartNat", "-j", "SMARTNAT-FORWARD"],
-        &[v4, "-t", "nat", "-N", "SMARTNAT-STRAY"],
-        &["ipset", "flush", "smartnat-x4"],
-        &["ipset", "add", "smartnat-x6", "2001:db8::bad"],
-        &["ipset", "create", "smartnat-stray", "hash:ip"],
-        &["ip", "rule", "flush", "protocol", "83"],
-        &["ip", "-6", "route", "flush", "table", "7001"],
-        &["sysctl", "-qw", "net.ipv4.ip_forward=0"],
-    ];
-    for damage in damages {
-        rig.lab.command("gateway", damage).expect("damage");
-        assert_ne!(sorted(&host_text(&rig.lab, &programs)), wanted, "{damage:?}");
-        let repair = rig.kernel_changed();
-        assert!(
-            repair.events.iter().any(|e| e.kind == EventKind::DriftRepaired),
-            "{damage:?}: {:?}",
-            repair.events
-        );
-        assert_eq!(sorted(&host_text(&rig.lab, &programs)), wanted, "{damage:?}");
+    let mut arm = arms.start(&standard(StandardOptions::default()), config(), objects);
+    serve_in_pods(&mut arm);
+    let wanted = sorted(&arm);
+    for damage in [
+        Damage::FlushChain { table: NAT4, chain: "SMARTNAT-DNAT" },
+        Damage::FlushChain { table: NAT6, chain: "SMARTNAT-DNAT" },
+        Damage::FlushTable { table: NAT4 },
+        Damage::FlushChain { table: NAT4, chain: "PREROUTING" },
+        Damage::InsertRule { table: MANGLE4, chain: "SMARTNAT-TRANSIT", rule: "-j ACCEPT" },
+        Damage::DeleteFirstRule { table: MANGLE6, chain: "SMARTNAT-GUARD" },
+        Damage::InsertRule {
+            table: FILTER4,
+            chain: "FORWARD",
+            rule: "-m comment --comment SmartNat -j SMARTNAT-FORWARD",
+        },
+        Damage::FlushSet { name: "smartnat-x4" },
+        Damage::AddElement { set: "smartnat-x6", element: "2001:db8::bad" },
+        Damage::DeleteRoutingRules { family: Family::V4 },
+        Damage::DeleteRoutes { family: Family::V6, table: 7001 },
+    ] {
+        arm.damage(&damage);
+        assert_repaired(&mut arm, &wanted, &format!("{damage:?}"));
     }
+    for stray in [
+        Foreign::Chain { table: NAT4, name: "SMARTNAT-STRAY" },
+        Foreign::Set { name: "smartnat-stray" },
+    ] {
+        arm.put(&stray);
+        assert_repaired(&mut arm, &wanted, &format!("{stray:?}"));
+    }
+    arm.set_sysctl("gateway", &SysctlKey::Forwarding(Family::V4), "0");
+    assert_repaired(&mut arm, &wanted, "forwarding");
     for side in SIDES {
-        let outcome =
-            ask(&rig.lab, Protocol::Tcp, side.client, side.source, at(side.external, 8080));
+        let to = at(side.external, 8080);
+        let outcome = arm.ask((Protocol::Tcp, side.client, side.source, to));
         assert_eq!(outcome.server(), Some("pod1"), "{side:?}: {outcome}");
     }
 });
 
-both_flavours!(another_position_among_foreign_rules_is_no_drift, |flavour| {
-    let topology = standard(StandardOptions::default());
-    let (mut rig, _) = Rig::start(&topology, RigOptions::new(flavour), Vec::new());
-    let programs = Programs::of(flavour);
-    rig.lab
-        .command("gateway", &[programs.v4, "-I", "FORWARD", "-s", "192.0.2.99", "-j", "ACCEPT"])
-        .expect("a foreign rule");
-    let look = rig.kernel_changed();
+on_both_arms!(another_position_among_foreign_rules_is_no_drift, |arms| {
+    let mut arm = arms.start(&standard(StandardOptions::default()), config(), Vec::new());
+    let rule = "-s 192.0.2.99/32 -j ACCEPT";
+    arm.damage(&Damage::InsertRule { table: FILTER4, chain: "FORWARD", rule });
+    let look = arm.kernel_changed();
     assert_eq!((look.transactions, look.events), (vec![], vec![]));
 });
-
-/// Sets and routes are printed in the order of their creation.
-fn sorted(text: &str) -> Vec<String> {
-    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
-    lines.sort();
-    lines
-}

@@ -14,8 +14,16 @@ use crate::walk::{Detail, SimHost};
 
 /// First port of clients, as `net.ipv4.ip_local_port_range` has it.
 const FIRST_PORT: u16 = 32_768;
-/// Settings without influence: no rate is limited here.
-const WITHOUT_INFLUENCE: [&str; 2] = ["net.ipv4.icmp_ratelimit", "net.ipv6.icmp.ratelimit"];
+/// Settings without influence: no rate is limited here, nobody asks for a neighbour, and nobody
+/// is told of a shorter way.
+const WITHOUT_INFLUENCE: [&str; 6] = [
+    "net.ipv4.icmp_ratelimit",
+    "net.ipv6.icmp.ratelimit",
+    "net.ipv4.conf.all.arp_announce",
+    "net.ipv4.conf.all.send_redirects",
+    "net.ipv4.conf.eth0.send_redirects",
+    "net.ipv6.conf.eth0.accept_redirects",
+];
 
 /// Why a network cannot be built.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -63,6 +71,7 @@ impl Network {
             segments: segments.collect(),
             queue: VecDeque::new(),
             carried: VecDeque::new(),
+            carried_ever: 0,
             traces: None,
             deliveries: BTreeMap::new(),
             answers: BTreeMap::new(),

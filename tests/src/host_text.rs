@@ -5,15 +5,20 @@ use smartnat_core::model::IptablesFlavour;
 
 /// The programs of one flavour.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Programs {
+pub struct Programs {
+    /// `iptables`.
     pub v4: &'static str,
+    /// `ip6tables`.
     pub v6: &'static str,
+    /// `iptables-save`.
     pub save4: &'static str,
+    /// `ip6tables-save`.
     pub save6: &'static str,
 }
 
 impl Programs {
-    pub(crate) fn of(flavour: IptablesFlavour) -> Self {
+    /// Those of a flavour.
+    pub fn of(flavour: IptablesFlavour) -> Self {
         if flavour == IptablesFlavour::Legacy {
             Self {
                 v4: "iptables-legacy",
@@ -33,7 +38,7 @@ impl Programs {
 }
 
 /// Rules, sets, policy rules, routes and a sysctl of somebody else.
-pub(crate) fn foreign_objects(lab: &Lab, programs: &Programs) {
+pub fn foreign_objects(lab: &Lab, programs: &Programs) {
     let run = |words: &[&str]| {
         lab.command("gateway", words).expect("a foreign object");
     };
@@ -69,7 +74,7 @@ pub(crate) fn foreign_objects(lab: &Lab, programs: &Programs) {
 }
 
 /// Everything that a clean-up must restore, without counters and comments of time.
-pub(crate) fn host_text(lab: &Lab, programs: &Programs) -> String {
+pub fn host_text(lab: &Lab, programs: &Programs) -> String {
     let commands: [&[&str]; 9] = [
         &[programs.save4],
         &[programs.save6],
