@@ -193,7 +193,12 @@ impl Oracle {
         }
         let endpoints = found.endpoints_for(port, Family::of(&probe.destination));
         if endpoints.is_empty() {
-            return Some(Expectation::NobodyHome { mapping: key });
+            // The host does not answer for a link that is down.
+            return Some(if self.is_own_address(probe.destination) {
+                Expectation::NobodyHome { mapping: key }
+            } else {
+                Expectation::Unconcerned
+            });
         }
         let reply_uplink = self.uplink_in(probe).map(str::to_owned);
         Some(Expectation::Translated {
@@ -229,11 +234,7 @@ impl Oracle {
             && let Some((address, uplink)) = self.egress_of(probe.source)
         {
             let up = self.host.links.get(&uplink).is_some_and(|link| link.up);
-            return if up {
-                Expectation::Egress { address, uplink }
-            } else {
-                Expectation::Dropped
-            };
+            return if up { Expectation::Egress { address, uplink } } else { Expectation::Dropped };
         }
         match route {
             Some(route) if self.uplinks.get(&route.interface) == Some(&true) => {
@@ -260,8 +261,7 @@ impl Oracle {
     /// A link that is down takes nothing in.
     fn is_own_address(&self, address: IpAddr) -> bool {
         let up = self.host.links.values().filter(|link| link.up);
-        address.is_loopback()
-            || up.flat_map(|l| &l.addresses).any(|a| a.address.addr() == address)
+        address.is_loopback() || up.flat_map(|l| &l.addresses).any(|a| a.address.addr() == address)
     }
 
     /// A subnet on an uplink's link that no other kind of interface shares.
@@ -279,11 +279,7 @@ impl Oracle {
 }
 
 /// The uplink that holds an address.
-fn holder(
-    host: &HostState,
-    uplinks: &BTreeMap<String, bool>,
-    address: IpAddr,
-) -> Option<String> {
+fn holder(host: &HostState, uplinks: &BTreeMap<String, bool>, address: IpAddr) -> Option<String> {
     host.links
         .iter()
         .filter(|(name, _)| uplinks.contains_key(*name))
