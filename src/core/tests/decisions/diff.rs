@@ -3,7 +3,7 @@
 use smartnat_core::diff::diff;
 use smartnat_core::lower::{DesiredObjects, lower};
 use smartnat_core::model::{Family, Protocol};
-use smartnat_core::names::{external_set, fixed_chain, quarantine_set};
+use smartnat_core::names::{egress_set, external_set, fixed_chain, quarantine_set};
 use smartnat_core::objects::{
     BuiltinHook, ChainName, IpSet, KernelState, Route, SetElement, SetKind, SetName, SetSpec,
     SysctlKey, SysctlState, XtMatch, XtRule, XtTable, XtTableId, XtTableState, XtTarget,
@@ -117,6 +117,21 @@ fn making_goes_from_the_ground_up() {
         |op| matches!(op, NetworkOp::SetSysctl { .. }) && !opens(op),
         opens,
     );
+}
+
+/// P12 (T4): a pod that may leave before table nat gives it its address leaves with its own.
+#[test]
+fn pods_are_let_out_when_their_address_is_ready() {
+    let address = "203.0.113.10";
+    let mut objects = service("exit").port("", Protocol::Tcp, 25, 25).ready("10.1.0.7").build();
+    objects.push(mapping("exit").address(address).tcp(25).egress(true).build());
+    let transactions = diff(&lower(&dataplane(objects)), &fresh_kernel());
+    let is_let_out = |op: &NetworkOp| {
+        let pods = egress_set(ip(address));
+        matches!(op, NetworkOp::AddElement { set, .. } if *set == pods)
+    };
+    assert_before(&transactions, |op| matches!(op, NetworkOp::PutChain { .. }), is_let_out);
+    assert_before(&transactions, |op| matches!(op, NetworkOp::InsertJump { .. }), is_let_out);
 }
 
 #[test]
