@@ -188,17 +188,15 @@ impl Oracle {
         let ProbeKind::Transport { protocol, port } = probe.kind else { return None };
         let (mapping, found) = self.owner(probe.destination, protocol, port)?;
         let key = mapping.key.clone();
+        // The host neither answers nor keeps silent for a link that is down: it has no such address.
+        let answers = self.is_own_address(probe.destination);
+        let without = |found| if answers { found } else { Expectation::Unconcerned };
         if !mapping.allows(probe.source) {
-            return Some(Expectation::Refused { mapping: key });
+            return Some(without(Expectation::Refused { mapping: key }));
         }
         let endpoints = found.endpoints_for(port, Family::of(&probe.destination));
         if endpoints.is_empty() {
-            // The host does not answer for a link that is down.
-            return Some(if self.is_own_address(probe.destination) {
-                Expectation::NobodyHome { mapping: key }
-            } else {
-                Expectation::Unconcerned
-            });
+            return Some(without(Expectation::NobodyHome { mapping: key }));
         }
         let reply_uplink = self.uplink_in(probe).map(str::to_owned);
         Some(Expectation::Translated {
@@ -213,7 +211,14 @@ impl Oracle {
     fn to_host(&self, probe: &Probe) -> Expectation {
         let guarded = self.config.guard && self.uplink_in(probe).is_some_and(|n| self.uplinks[n]);
         let echo = probe.kind == ProbeKind::Echo;
-        if guarded && !echo { Expectation::Dropped } else { Expectation::Host }
+        // What the host answers to a pod finds no way back while the pod's own uplink is down.
+        let from_uplink = self.uplink_in(probe).is_some();
+        let stranded = self.egress_of(probe.source).is_some_and(|(_, u)| !self.host.links[&u].up);
+        match () {
+            () if guarded && !echo => Expectation::Dropped,
+            () if !from_uplink && stranded => Expectation::Unconcerned,
+            () => Expectation::Host,
+        }
     }
 
     /// T4, T13.

@@ -81,7 +81,9 @@ impl Setup {
         }
         for (name, addresses) in links {
             kernel.add_link(name);
-            addresses.iter().for_each(|address| kernel.add_address(name, address));
+            for address in addresses {
+                kernel.add_address(name, address);
+            }
         }
         let (v4, v6) =
             if self.default_route { ("0.0.0.0/0", "::/0") } else { ("10.1.0.0/16", "fd01::/64") };

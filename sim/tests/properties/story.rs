@@ -1,7 +1,7 @@
 //! Histories that can be read: what happens to a gateway, its cluster and its host.
 
 use std::collections::BTreeSet;
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::ops::Range;
 
 use proptest::prelude::*;
@@ -178,7 +178,7 @@ fn mapping(mapping: &Mapping) -> String {
     let mut text =
         format!("{}; {} of {}", spec.addresses.join(", "), ports.join(", "), spec.service_name);
     if !spec.allowed_sources.is_empty() {
-        text += &format!("; sources {}", spec.allowed_sources.join(", "));
+        let _ = write!(text, "; sources {}", spec.allowed_sources.join(", "));
     }
     match spec.masquerade {
         Some(true) => text += "; masquerade",
@@ -199,10 +199,10 @@ fn mapping(mapping: &Mapping) -> String {
 fn port(port: &MappingPort) -> String {
     let mut text = port.protocol.clone().unwrap_or_else(|| "tcp".into());
     if let Some(first) = port.port {
-        text += &format!(" {first}");
+        let _ = write!(text, " {first}");
     }
     if let Some(last) = port.end_port {
-        text += &format!("-{last}");
+        let _ = write!(text, "-{last}");
     }
     match &port.service_port {
         Some(target) => text + &format!(" → {target}"),
@@ -235,7 +235,7 @@ fn service(service: &Service, slices: &[&EndpointSlice]) -> String {
     text += "; ";
     text += &if endpoints.is_empty() { "no endpoint".into() } else { endpoints.join(", ") };
     if let Some(seconds) = service.affinity_seconds {
-        text += &format!("; a client stays {seconds} s");
+        let _ = write!(text, "; a client stays {seconds} s");
     }
     text + if service.publish_not_ready { "; publishes what is not ready" } else { "" }
 }

@@ -105,7 +105,7 @@ impl Connection {
     }
 
     /// A packet of the client within the connection.
-    fn from_client(&self) -> Packet {
+    fn client_packet(&self) -> Packet {
         let Established { client, external, protocol, port, .. } = self.known;
         let ports = (self.client_port, port);
         segment(
@@ -120,7 +120,7 @@ impl Connection {
     /// Whether a packet of the client still gets to the endpoint; the way it took.
     pub(crate) fn reaches(&self, host: &mut SimHost) -> Result<(bool, Trace), String> {
         let trace = host
-            .receive(&self.interface, self.from_client())
+            .receive(&self.interface, self.client_packet())
             .map_err(|refusal| format!("the walk refuses {self:?}: {refusal}"))?;
         let ServiceEndpoint { address, port } = self.known.endpoint;
         let there = matches!(&trace.outcome, Outcome::Left { packet, .. }

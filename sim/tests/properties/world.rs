@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use smartnat_core::compile::{Compiled, adopt_numbers, compile};
-use smartnat_core::gateway::{EventKind, Gateway, Output};
+use smartnat_core::gateway::{EventKind, Input, Output};
 use smartnat_core::lint::lint;
 use smartnat_core::lower::lower;
 use smartnat_core::marks::MarkLayout;
@@ -141,10 +141,14 @@ impl World {
         self.driver.host_changed();
     }
 
-    /// Whether the gateway says that the kernel holds what is wanted.
+    /// Whether the gateway says that the kernel holds what is wanted, as far as its settings and
+    /// the host allow.
     pub(crate) fn in_sync(&self) -> bool {
         let gateway = &self.driver.gateway;
-        gateway.is_idle() && gateway.status().is_some_and(|s| s.in_sync)
+        let Some(status) = gateway.status() else { return false };
+        let complains =
+            || !status.degraded.is_empty() && status.degraded == self.compiled().warnings;
+        gateway.is_idle() && (status.in_sync || complains())
     }
 
     fn note_snapshot(&mut self, step: &Step) {
@@ -319,7 +323,7 @@ impl World {
             self.driver.restart(self.setup.config(), self.objects.clone());
         }
         self.driver.kernel.recover();
-        let rounds = rounds(&mut self.driver.gateway, &mut self.driver.kernel);
+        let rounds = self.rounds();
         if !self.in_sync() || rounds > MOST_ROUNDS {
             let state = report(&self.driver);
             return Err(format!("P14: after {rounds} rounds in sync: {}; {state}", self.in_sync()));
@@ -327,6 +331,28 @@ impl World {
         self.in_force = vec![self.oracle()];
         self.blind = false;
         Ok(())
+    }
+
+    /// Runs until the gateway is in sync, or pauses for good; how often it looked.
+    fn rounds(&mut self) -> usize {
+        let end = self.driver.kernel.now().plus_millis(LONGEST_PAUSE_MILLIS);
+        let mut looks = 0;
+        loop {
+            let Driver { gateway, kernel, .. } = &mut self.driver;
+            let outputs = run(gateway, kernel, |_| ());
+            looks += outputs.iter().filter(|o| matches!(o, Output::Observe(_))).count();
+            match gateway.poll_timeout().filter(|at| *at <= end) {
+                // It must look once more: what others changed meanwhile it may not know.
+                Some(at) if looks == 0 || !self.in_sync() => {
+                    let Driver { gateway, kernel, .. } = &mut self.driver;
+                    let pause = at.0.saturating_sub(kernel.now().0);
+                    kernel.advance(pause);
+                    self.untouched.advance(pause);
+                    gateway.handle_input(kernel.now(), Input::Tick);
+                }
+                _ => return looks,
+            }
+        }
     }
 
     /// P9: what the kernel holds is what the whole snapshot compiles to.
@@ -394,25 +420,6 @@ impl World {
 
     pub(crate) fn config(&self) -> GatewayConfig {
         self.setup.config()
-    }
-}
-
-/// Runs until the gateway is in sync and at rest, or pauses for good; how often it looked.
-fn rounds(gateway: &mut Gateway, kernel: &mut SimKernel) -> usize {
-    let mut looks = 0;
-    let end = kernel.now().plus_millis(LONGEST_PAUSE_MILLIS);
-    loop {
-        let outputs = run(gateway, kernel, |_| ());
-        looks += outputs.iter().filter(|o| matches!(o, Output::Observe(_))).count();
-        let in_sync = gateway.status().is_some_and(|s| s.in_sync) && looks > 0;
-        match gateway.poll_timeout() {
-            Some(at) if !in_sync && at <= end => {
-                kernel.advance(at.0.saturating_sub(kernel.now().0));
-                let now = kernel.now();
-                gateway.handle_input(now, smartnat_core::gateway::Input::Tick);
-            }
-            _ => return looks,
-        }
     }
 }
 

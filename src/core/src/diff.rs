@@ -2,14 +2,14 @@
 //!
 //! Make before break (T18): what new rules need comes first, what old rules needed goes last.
 //! Guard and marks (mangle, filter) precede translation (nat), forwarding is switched on last,
-//! and pods are let out when their address is ready for them, so every prefix keeps the isolation (P12).
+//! so every prefix keeps the isolation (P12). The external addresses of pods alone come before
+//! mangle, which lets pods out: without, they would leave with their own (T4).
 
 mod sysctls;
 mod xtables;
 
 use crate::lower::DesiredObjects;
 use crate::model::Family;
-use crate::names::is_egress_set;
 use crate::objects::{IpSet, KernelState, SetName, SysctlKey, XtTable, XtTableId};
 use crate::ops::{Domain, NetworkOp, Transaction};
 
@@ -17,21 +17,22 @@ use crate::ops::{Domain, NetworkOp, Transaction};
 pub fn diff(desired: &DesiredObjects, observed: &KernelState) -> Vec<Transaction> {
     let mut plan = Plan::default();
     let (forwarding, other) = sysctls::changes(desired, observed);
-    let (to_fill, to_empty) = xtables::changes(desired, observed);
+    let xtables::Changes { addresses_of_pods, fill, clear } = xtables::changes(desired, observed);
 
     plan.add(Domain::Sysctls, sysctls::restored(&forwarding));
     plan.add(Domain::Sysctls, sysctls::set(&other));
-    let (first, when_translated) = make_sets(desired, observed);
-    plan.add(Domain::Sets, first);
+    plan.add(Domain::Sets, make_sets(desired, observed));
     plan.add(Domain::Routing, make_routing(desired, observed));
+    for (id, ops) in addresses_of_pods {
+        plan.add(Domain::Xtables(id), ops);
+    }
     for id in [XtTable::Mangle, XtTable::Filter, XtTable::Nat].into_iter().flat_map(both_families) {
-        plan.add(Domain::Xtables(id), to_fill.get(&id).cloned().unwrap_or_default());
+        plan.add(Domain::Xtables(id), fill.get(&id).cloned().unwrap_or_default());
     }
     plan.add(Domain::Sysctls, sysctls::set(&forwarding));
-    plan.add(Domain::Sets, when_translated);
 
     for id in [XtTable::Nat, XtTable::Filter, XtTable::Mangle].into_iter().flat_map(both_families) {
-        plan.add(Domain::Xtables(id), to_empty.get(&id).cloned().unwrap_or_default());
+        plan.add(Domain::Xtables(id), clear.get(&id).cloned().unwrap_or_default());
     }
     plan.add(Domain::Routing, break_routing(desired, observed));
     plan.add(Domain::Sets, break_sets(desired, observed));
@@ -59,10 +60,8 @@ fn usable<'a>(name: &SetName, wanted: &IpSet, observed: &'a KernelState) -> Opti
     observed.sets.get(name).filter(|held| held.spec == wanted.spec)
 }
 
-/// What rules refer to; and who may leave with an external address (T13), which must wait for
-/// the rule of table nat that gives it to them: without, they leave with their own (T4).
-fn make_sets(desired: &DesiredObjects, observed: &KernelState) -> (Vec<NetworkOp>, Vec<NetworkOp>) {
-    let (mut ops, mut when_translated) = (Vec::new(), Vec::new());
+fn make_sets(desired: &DesiredObjects, observed: &KernelState) -> Vec<NetworkOp> {
+    let mut ops = Vec::new();
     for (name, wanted) in &desired.sets {
         let held = usable(name, wanted, observed);
         if held.is_none() {
@@ -73,10 +72,9 @@ fn make_sets(desired: &DesiredObjects, observed: &KernelState) -> (Vec<NetworkOp
         }
         let missing =
             wanted.elements.iter().filter(|e| held.is_none_or(|h| !h.elements.contains(e)));
-        let list = if is_egress_set(name) { &mut when_translated } else { &mut ops };
-        list.extend(missing.map(|e| NetworkOp::AddElement { set: name.clone(), element: *e }));
+        ops.extend(missing.map(|e| NetworkOp::AddElement { set: name.clone(), element: *e }));
     }
-    (ops, when_translated)
+    ops
 }
 
 fn break_sets(desired: &DesiredObjects, observed: &KernelState) -> Vec<NetworkOp> {

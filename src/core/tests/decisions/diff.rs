@@ -3,7 +3,7 @@
 use smartnat_core::diff::diff;
 use smartnat_core::lower::{DesiredObjects, lower};
 use smartnat_core::model::{Family, Protocol};
-use smartnat_core::names::{egress_set, external_set, fixed_chain, quarantine_set};
+use smartnat_core::names::{external_set, fixed_chain, quarantine_set};
 use smartnat_core::objects::{
     BuiltinHook, ChainName, IpSet, KernelState, Route, SetElement, SetKind, SetName, SetSpec,
     SysctlKey, SysctlState, XtMatch, XtRule, XtTable, XtTableId, XtTableState, XtTarget,
@@ -119,19 +119,38 @@ fn making_goes_from_the_ground_up() {
     );
 }
 
-/// P12 (T4): a pod that may leave before table nat gives it its address leaves with its own.
-#[test]
-fn pods_are_let_out_when_their_address_is_ready() {
-    let address = "203.0.113.10";
+/// Objects of a Mapping whose pod leaves with `address`.
+fn egress_by(address: &str) -> DesiredObjects {
     let mut objects = service("exit").port("", Protocol::Tcp, 25, 25).ready("10.1.0.7").build();
     objects.push(mapping("exit").address(address).tcp(25).egress(true).build());
-    let transactions = diff(&lower(&dataplane(objects)), &fresh_kernel());
-    let is_let_out = |op: &NetworkOp| {
-        let pods = egress_set(ip(address));
-        matches!(op, NetworkOp::AddElement { set, .. } if *set == pods)
+    lower(&dataplane(objects))
+}
+
+/// P12, P13 (T4): a pod that may leave before table nat gives it its address leaves with its own.
+#[test]
+fn pods_are_let_out_when_their_address_is_ready_and_keep_it_as_long() {
+    let is_to =
+        |address: &str, rule: &XtRule| rule.target == XtTarget::SourceNat { address: ip(address) };
+    let puts = |chain: &str, ops: &[NetworkOp]| -> Vec<(usize, Vec<XtRule>)> {
+        let rules = |(at, op): (usize, &NetworkOp)| match op {
+            NetworkOp::PutChain { chain: name, rules } if *name == fixed_chain(chain) => {
+                Some((at, rules.clone()))
+            }
+            _ => None,
+        };
+        ops.iter().enumerate().filter_map(rules).collect()
     };
-    assert_before(&transactions, |op| matches!(op, NetworkOp::PutChain { .. }), is_let_out);
-    assert_before(&transactions, |op| matches!(op, NetworkOp::InsertJump { .. }), is_let_out);
+    let (first, second) = ("203.0.113.10", "203.0.113.11");
+    for before in [fresh_kernel(), kernel_of(&egress_by(first))] {
+        let moves = !before.xtables.is_empty();
+        let ops = ops(&diff(&egress_by(second), &before));
+        let (snat, lets_out) = (puts("SNAT", &ops), puts("TO-UPLINK", &ops));
+        assert!(snat[0].0 < lets_out[0].0);
+        assert!(snat[0].1.iter().any(|rule| is_to(second, rule)));
+        assert_eq!(snat[0].1.iter().any(|rule| is_to(first, rule)), moves);
+        // What nobody needs any more goes last.
+        assert!(snat.last().is_some_and(|(_, rules)| !rules.iter().any(|r| is_to(first, r))));
+    }
 }
 
 #[test]
