@@ -13,7 +13,7 @@ use smartnat_core::ops::OpErrorClass;
 use smartnat_sim::scenario::{without_mapping, without_service};
 
 use crate::host_events::{ADDRESSES, Interference, LINKS};
-use crate::objects::{MAPPINGS, SERVICES, a_mapping, a_service};
+use crate::objects::{MAPPINGS, SERVICES, a_mapping, a_service, cluster as cluster_of_all};
 use crate::setup::{Setup, setups};
 
 /// Something that happens.
@@ -56,8 +56,22 @@ pub(crate) struct Story {
 
 /// Stories of so many steps.
 pub(crate) fn stories(number: Range<usize>) -> impl Strategy<Value = Story> {
-    (setups(), prop::collection::vec(step(), number), any::<u16>())
-        .prop_map(|(setup, steps, seed)| Story { setup, steps, seed: seed.into() })
+    (setups(), beginnings(), prop::collection::vec(step(), number), any::<u16>()).prop_map(
+        |(setup, beginning, steps, seed)| {
+            let steps = [beginning, steps].concat();
+            Story { setup, steps, seed: seed.into() }
+        },
+    )
+}
+
+/// Most stories begin with a cluster that serves, and with connections.
+fn beginnings() -> impl Strategy<Value = Vec<Step>> {
+    let served = (cluster_of_all(), prop::collection::vec(any::<Index>(), 0..4));
+    let served = served.prop_map(|(objects, connections)| {
+        let connect = connections.into_iter().map(Step::Connect);
+        std::iter::once(Step::Cluster(objects)).chain(connect).collect()
+    });
+    prop_oneof![1 => Just(Vec::new()), 2 => served]
 }
 
 fn step() -> impl Strategy<Value = Step> {

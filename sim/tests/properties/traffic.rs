@@ -97,11 +97,24 @@ impl Connection {
         }
     }
 
+    /// What its first packet was.
+    fn probe(&self) -> Probe {
+        let Established { client: source, external: destination, protocol, port, .. } = self.known;
+        let kind = ProbeKind::Transport { protocol, port };
+        Probe { origin: Origin::Interface(self.interface.clone()), source, destination, kind }
+    }
+
     /// Whether its client's interface has a way back.
     pub(crate) fn can_come(&self, kernel: &SimKernel) -> bool {
-        let origin = Origin::Interface(self.interface.clone());
-        let Established { client: source, external: destination, .. } = self.known;
-        probes::can_come(&Probe { origin, source, destination, kind: ProbeKind::Echo }, kernel)
+        probes::can_come(&self.probe(), kernel)
+    }
+
+    /// Whether a packet within it may be the first of another to the same endpoint: not of TCP.
+    pub(crate) fn begins_anew(&self, oracle: &Oracle) -> bool {
+        let Expectation::Translated { endpoints, .. } = oracle.expect(&self.probe()) else {
+            return false;
+        };
+        self.known.protocol != Protocol::Tcp && endpoints.contains(&self.known.endpoint)
     }
 
     /// A packet of the client within the connection.

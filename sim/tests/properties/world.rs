@@ -289,9 +289,12 @@ impl World {
                         connection.talk(host)?;
                         *seen = now;
                     }
-                } else if settled && !judge.oracles[last].permits(&connection.known) {
+                } else if settled
+                    && connection.can_come(&host.kernel)
+                    && !judge.oracles[last].permits(&connection.known)
+                {
                     let (reaches, trace) = connection.reaches(host)?;
-                    if reaches && connection.known.protocol == Protocol::Tcp {
+                    if reaches && !connection.begins_anew(&judge.oracles[last]) {
                         return Err(format!("T10: an ended connection goes on\n{trace}"));
                     }
                 }
