@@ -29,7 +29,7 @@ use story::Story;
 
 /// Cases of a property without `PROPTEST_CASES`: all of them take some ten seconds then, in a
 /// debug build on two cores.
-const CASES: u32 = 48;
+const CASES: u32 = 32;
 
 /// `share`: what a case costs, in cases of the cheapest property.
 fn cases(share: u32) -> ProptestConfig {

@@ -175,7 +175,7 @@ pub(crate) fn cluster(
             _ => None,
         })
         .collect();
-    sentences.join(" ")
+    if sentences.is_empty() { "The cluster is as before.".into() } else { sentences.join(" ") }
 }
 
 fn verb(
