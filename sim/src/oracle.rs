@@ -1,11 +1,12 @@
 //! What must happen to the first packet of a connection, computed from the Snapshot and the
 //! traffic contract alone: naive, slow, and sharing no code with compilation and lowering.
 
+mod claims;
 mod mappings;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
@@ -13,7 +14,8 @@ use smartnat_core::model::{
     Family, GatewayConfig, HostState, ObjectKey, Protocol, ServiceEndpoint, Snapshot,
 };
 
-use mappings::{Exposed, exposed};
+pub use claims::owning_mappings;
+use mappings::{Exposed, ExposedPort, exposed};
 
 /// Where a packet comes from.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -90,119 +92,202 @@ pub enum Expectation {
     Unconcerned,
 }
 
+/// A connection that a Mapping let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Established {
+    /// Who opened it.
+    pub client: IpAddr,
+    /// The external address that it was opened to.
+    pub external: IpAddr,
+    /// Its protocol.
+    pub protocol: Protocol,
+    /// The external port.
+    pub port: u16,
+    /// Where its packets go.
+    pub endpoint: ServiceEndpoint,
+}
+
 /// What must happen to `probe` on the host of `snapshot`. `forwarding_was_off`: it was we who
 /// switched forwarding on for this family.
 pub fn expect(snapshot: &Snapshot, probe: &Probe, forwarding_was_off: bool) -> Expectation {
-    let Snapshot { cluster, host, config } = snapshot;
-    let exposed = exposed(cluster, host, config);
-    if let Some(found) = inbound(&exposed, host, config, probe) {
-        return found;
-    }
-    let uplink_in = match &probe.origin {
-        Origin::Interface(name) => is_uplink(name, host, config).then_some(name.as_str()),
-        Origin::Local => None,
-    };
-    if is_own_address(host, probe.destination) {
-        return to_host(config, host, uplink_in, probe);
-    }
-    through(&exposed, snapshot, uplink_in, probe, forwarding_was_off)
+    let off = forwarding_was_off.then_some(Family::of(&probe.source));
+    Oracle::new(snapshot.clone(), off.into_iter().collect()).expect(probe)
 }
 
-/// T1, T2, T5, T6, T12.
-fn inbound(
-    exposed: &[Exposed],
-    host: &HostState,
-    config: &GatewayConfig,
-    probe: &Probe,
-) -> Option<Expectation> {
-    let ProbeKind::Transport { protocol, port } = probe.kind else { return None };
-    let (mapping, found) = exposed.iter().find_map(|mapping| {
-        let here = mapping.local.contains(&probe.destination);
-        let port = mapping.ports.iter().find(|p| p.protocol == protocol && p.has(port))?;
-        here.then_some((mapping, port))
-    })?;
-    let key = mapping.key.clone();
-    if !mapping.allows(probe.source) {
-        return Some(Expectation::Refused { mapping: key });
-    }
-    let endpoints = found.endpoints_for(port, Family::of(&probe.destination));
-    if endpoints.is_empty() {
-        return Some(Expectation::NobodyHome { mapping: key });
-    }
-    let reply_uplink = match &probe.origin {
-        Origin::Interface(name) if is_uplink(name, host, config) => Some(name.clone()),
-        _ => None,
-    };
-    Some(Expectation::Translated {
-        mapping: key,
-        endpoints,
-        masqueraded: mapping.masquerade || reply_uplink.is_none(),
-        reply_uplink,
-    })
+/// A snapshot, read once for many questions.
+#[derive(Clone, Debug)]
+pub struct Oracle {
+    host: HostState,
+    config: GatewayConfig,
+    /// Families in which it was we who switched forwarding on.
+    closed: BTreeSet<Family>,
+    /// Uplinks; whether transit and guard concern them.
+    uplinks: BTreeMap<String, bool>,
+    exposed: Vec<Exposed>,
 }
 
-/// T3.
-fn to_host(
-    config: &GatewayConfig,
-    host: &HostState,
-    uplink: Option<&str>,
-    probe: &Probe,
-) -> Expectation {
-    let guarded = uplink.is_some_and(|name| config.guard && is_dedicated(name, host, config));
-    if guarded && probe.kind != ProbeKind::Echo { Expectation::Dropped } else { Expectation::Host }
-}
+impl Oracle {
+    /// `closed`: families in which it was we who switched forwarding on.
+    pub fn new(snapshot: Snapshot, closed: BTreeSet<Family>) -> Self {
+        let Snapshot { cluster, host, config } = snapshot;
+        let uplinks = uplinks(&host, &config);
+        let exposed = exposed(&cluster, &config, |a| holder(&host, &uplinks, a).is_some());
+        Self { host, config, closed, uplinks, exposed }
+    }
 
-/// T4, T13.
-fn through(
-    exposed: &[Exposed],
-    snapshot: &Snapshot,
-    uplink_in: Option<&str>,
-    probe: &Probe,
-    forwarding_was_off: bool,
-) -> Expectation {
-    let Snapshot { host, config, .. } = snapshot;
-    if probe.origin == Origin::Local {
-        return Expectation::Unconcerned;
-    }
-    if uplink_in.is_some_and(|name| is_dedicated(name, host, config)) {
-        return Expectation::Dropped;
-    }
-    let leaves_by = host.route_to(probe.destination).map(|r| r.interface.clone());
-    let inside = host.route_to(probe.destination).is_some_and(|r| {
-        r.destination.prefix_len() != 0 && !only_uplinks_lead_to(host, config, probe.destination)
-    });
-    if uplink_in.is_none()
-        && !inside
-        && let Some((address, uplink)) = egress_of(exposed, snapshot, probe.source)
-    {
-        return Expectation::Egress { address, uplink };
-    }
-    match leaves_by {
-        Some(name) if is_uplink(&name, host, config) && is_dedicated(&name, host, config) => {
-            Expectation::Dropped
+    /// What must happen to `probe`.
+    pub fn expect(&self, probe: &Probe) -> Expectation {
+        if let Some(found) = self.inbound(probe) {
+            return found;
         }
-        _ if forwarding_was_off => Expectation::Dropped,
-        _ => Expectation::Unconcerned,
+        if self.is_own_address(probe.destination) {
+            return self.to_host(probe);
+        }
+        self.through(probe)
+    }
+
+    /// Whether a connection that stands may go on (T9, T10).
+    pub fn permits(&self, connection: &Established) -> bool {
+        let Established { client, external, protocol, port, endpoint } = *connection;
+        self.owner(external, protocol, port)
+            .is_some_and(|(mapping, found)| mapping.allows(client) && found.keeps(port, endpoint))
+    }
+
+    /// The Mappings whose traffic is the same in both snapshots.
+    pub fn unchanged(&self, other: &Self) -> BTreeSet<ObjectKey> {
+        self.exposed.iter().filter(|m| other.exposed.contains(m)).map(|m| m.key.clone()).collect()
+    }
+
+    /// The uplinks.
+    pub fn uplinks(&self) -> impl Iterator<Item = &str> {
+        self.uplinks.keys().map(String::as_str)
+    }
+
+    fn owner(
+        &self,
+        address: IpAddr,
+        protocol: Protocol,
+        port: u16,
+    ) -> Option<(&Exposed, &ExposedPort)> {
+        self.exposed.iter().find_map(|mapping| {
+            let here = mapping.local.contains(&address);
+            let port = mapping.ports.iter().find(|p| p.protocol == protocol && p.has(port))?;
+            here.then_some((mapping, port))
+        })
+    }
+
+    fn uplink_in<'p>(&self, probe: &'p Probe) -> Option<&'p str> {
+        match &probe.origin {
+            Origin::Interface(name) => self.uplinks.contains_key(name).then_some(name.as_str()),
+            Origin::Local => None,
+        }
+    }
+
+    /// T1, T2, T5, T6, T12.
+    fn inbound(&self, probe: &Probe) -> Option<Expectation> {
+        let ProbeKind::Transport { protocol, port } = probe.kind else { return None };
+        let (mapping, found) = self.owner(probe.destination, protocol, port)?;
+        let key = mapping.key.clone();
+        // The host neither answers nor keeps silent for a link that is down: it has no such address.
+        let answers = self.is_own_address(probe.destination);
+        let without = |found| if answers { found } else { Expectation::Unconcerned };
+        if !mapping.allows(probe.source) {
+            return Some(without(Expectation::Refused { mapping: key }));
+        }
+        let endpoints = found.endpoints_for(port, Family::of(&probe.destination));
+        if endpoints.is_empty() {
+            return Some(without(Expectation::NobodyHome { mapping: key }));
+        }
+        let reply_uplink = self.uplink_in(probe).map(str::to_owned);
+        Some(Expectation::Translated {
+            mapping: key,
+            endpoints,
+            masqueraded: mapping.masquerade || reply_uplink.is_none(),
+            reply_uplink,
+        })
+    }
+
+    /// T3.
+    fn to_host(&self, probe: &Probe) -> Expectation {
+        let guarded = self.config.guard && self.uplink_in(probe).is_some_and(|n| self.uplinks[n]);
+        let echo = probe.kind == ProbeKind::Echo;
+        // What the host answers to a pod finds no way back while the pod's own uplink is down.
+        let from_uplink = self.uplink_in(probe).is_some();
+        let stranded = self.egress_of(probe.source).is_some_and(|(_, u)| !self.host.links[&u].up);
+        match () {
+            () if guarded && !echo => Expectation::Dropped,
+            () if !from_uplink && stranded => Expectation::Unconcerned,
+            () => Expectation::Host,
+        }
+    }
+
+    /// T4, T13.
+    fn through(&self, probe: &Probe) -> Expectation {
+        if probe.origin == Origin::Local {
+            return Expectation::Unconcerned;
+        }
+        let uplink_in = self.uplink_in(probe);
+        if uplink_in.is_some_and(|name| self.uplinks[name]) {
+            return Expectation::Dropped;
+        }
+        let route = self.host.route_to(probe.destination);
+        let inside = route.is_some_and(|r| {
+            r.destination.prefix_len() != 0 && !self.only_uplinks_lead_to(probe.destination)
+        });
+        if uplink_in.is_none()
+            && !inside
+            && let Some((address, uplink)) = self.egress_of(probe.source)
+        {
+            let up = self.host.links.get(&uplink).is_some_and(|link| link.up);
+            return if up { Expectation::Egress { address, uplink } } else { Expectation::Dropped };
+        }
+        match route {
+            Some(route) if self.uplinks.get(&route.interface) == Some(&true) => {
+                Expectation::Dropped
+            }
+            _ if self.closed.contains(&Family::of(&probe.source)) => Expectation::Dropped,
+            _ => Expectation::Unconcerned,
+        }
+    }
+
+    /// The oldest Mapping with egress that lists the pod, and its first local address of the family.
+    fn egress_of(&self, pod: IpAddr) -> Option<(IpAddr, String)> {
+        let family = Family::of(&pod);
+        let mut by_age: Vec<&Exposed> = self.exposed.iter().filter(|m| m.egress).collect();
+        by_age.sort_by_key(|m| (m.created.is_none(), m.created, m.key.clone()));
+        by_age.into_iter().find_map(|mapping| {
+            let address = mapping.local.iter().find(|a| Family::of(a) == family)?;
+            let lists = mapping.ports.iter().any(|p| p.lists(pod));
+            let uplink = holder(&self.host, &self.uplinks, *address)?;
+            lists.then_some((*address, uplink))
+        })
+    }
+
+    /// A link that is down takes nothing in.
+    fn is_own_address(&self, address: IpAddr) -> bool {
+        let up = self.host.links.values().filter(|link| link.up);
+        address.is_loopback() || up.flat_map(|l| &l.addresses).any(|a| a.address.addr() == address)
+    }
+
+    /// A subnet on an uplink's link that no other kind of interface shares.
+    fn only_uplinks_lead_to(&self, address: IpAddr) -> bool {
+        let on_link = |uplinks: bool| {
+            self.host
+                .links
+                .iter()
+                .filter(|(name, _)| (self.uplinks.get(*name) == Some(&true)) == uplinks)
+                .flat_map(|(_, link)| &link.addresses)
+                .any(|a| !a.link_local && a.address.contains(&address))
+        };
+        on_link(true) && !on_link(false)
     }
 }
 
-/// The oldest Mapping with egress that lists the pod, and its first local address of the family.
-fn egress_of(exposed: &[Exposed], snapshot: &Snapshot, pod: IpAddr) -> Option<(IpAddr, String)> {
-    let family = Family::of(&pod);
-    let mut by_age: Vec<&Exposed> = exposed.iter().filter(|m| m.egress).collect();
-    by_age.sort_by_key(|m| (m.created.is_none(), m.created, m.key.clone()));
-    by_age.into_iter().find_map(|mapping| {
-        let address = mapping.local.iter().find(|a| Family::of(a) == family)?;
-        let lists = mapping.ports.iter().any(|p| p.listed.iter().any(|e| e.address == pod));
-        let uplink = holder(&snapshot.host, &snapshot.config, *address)?;
-        lists.then_some((*address, uplink))
-    })
-}
-
-fn holder(host: &HostState, config: &GatewayConfig, address: IpAddr) -> Option<String> {
+/// The uplink that holds an address.
+fn holder(host: &HostState, uplinks: &BTreeMap<String, bool>, address: IpAddr) -> Option<String> {
     host.links
         .iter()
-        .filter(|(name, _)| is_uplink(name, host, config))
+        .filter(|(name, _)| uplinks.contains_key(*name))
         .find(|(_, link)| {
             link.addresses.iter().any(|a| !a.link_local && a.address.addr() == address)
         })
@@ -210,41 +295,25 @@ fn holder(host: &HostState, config: &GatewayConfig, address: IpAddr) -> Option<S
 }
 
 /// Section 5: by pattern or by name; the default route's interface by name only.
-fn is_uplink(name: &str, host: &HostState, config: &GatewayConfig) -> bool {
-    let named = config.uplink_names.iter().any(|n| n == name);
-    let by_pattern = !config.uplink_pattern.is_empty()
-        && regex_lite::Regex::new(&format!("^(?:{})$", config.uplink_pattern))
-            .is_ok_and(|r| r.is_match(name));
-    let known = host.links.contains_key(name) && name != "lo";
-    known && (named || (by_pattern && administrative(host, config) != Some(name)))
-}
-
-fn is_dedicated(name: &str, host: &HostState, config: &GatewayConfig) -> bool {
-    administrative(host, config) != Some(name) || config.guard_default_interface
-}
-
-fn administrative<'a>(host: &'a HostState, config: &'a GatewayConfig) -> Option<&'a str> {
-    config
+fn uplinks(host: &HostState, config: &GatewayConfig) -> BTreeMap<String, bool> {
+    let pattern = regex_lite::Regex::new(&format!("^(?:{})$", config.uplink_pattern));
+    let by_pattern = |name: &str| {
+        !config.uplink_pattern.is_empty() && pattern.as_ref().is_ok_and(|p| p.is_match(name))
+    };
+    let administrative = config
         .default_interface
         .as_deref()
-        .or_else(|| Family::ALL.into_iter().find_map(|f| host.default_interface(f)))
-}
-
-fn is_own_address(host: &HostState, address: IpAddr) -> bool {
-    address.is_loopback()
-        || host.links.values().flat_map(|l| &l.addresses).any(|a| a.address.addr() == address)
-}
-
-/// A subnet on an uplink's link that no other kind of interface shares.
-fn only_uplinks_lead_to(host: &HostState, config: &GatewayConfig, address: IpAddr) -> bool {
-    let on_link = |uplinks: bool| {
-        host.links
-            .iter()
-            .filter(|(name, _)| {
-                (is_uplink(name, host, config) && is_dedicated(name, host, config)) == uplinks
-            })
-            .flat_map(|(_, link)| &link.addresses)
-            .any(|a| !a.link_local && a.address.contains(&address))
+        .or_else(|| Family::ALL.into_iter().find_map(|f| host.default_interface(f)));
+    let is_uplink = |name: &str| {
+        let named = config.uplink_names.iter().any(|n| n == name);
+        name != "lo" && (named || (by_pattern(name) && administrative != Some(name)))
     };
-    on_link(true) && !on_link(false)
+    host.links
+        .keys()
+        .filter(|name| is_uplink(name))
+        .map(|name| {
+            let dedicated = administrative != Some(name) || config.guard_default_interface;
+            (name.clone(), dedicated)
+        })
+        .collect()
 }

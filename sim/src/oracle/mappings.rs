@@ -1,19 +1,18 @@
-//! Mappings as the contract sees them, read from the raw objects once more.
+//! Owned Mappings with the endpoints behind them, read from the raw objects once more.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use smartnat_core::admit::{AdmittedMapping, AdmittedPort, admit};
 use smartnat_core::model::{
-    ClusterState, EndpointSlice, Family, GatewayConfig, HostState, ObjectKey, PortReference,
-    Protocol, Service, ServiceEndpoint, SliceEndpoint, Timestamp,
+    ClusterState, EndpointSlice, Family, GatewayConfig, ObjectKey, PortReference, Protocol,
+    Service, ServiceEndpoint, SliceEndpoint, Timestamp,
 };
 
-use super::holder;
+use super::claims::{Claim, ClaimedPort, owners};
 
 /// A Mapping that owns its external endpoints.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Exposed {
     pub(super) key: ObjectKey,
     pub(super) created: Option<Timestamp>,
@@ -26,7 +25,7 @@ pub(super) struct Exposed {
 }
 
 /// One port or range with the endpoints behind it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ExposedPort {
     pub(super) protocol: Protocol,
     first: u16,
@@ -34,7 +33,9 @@ pub(super) struct ExposedPort {
     /// Those that new connections go to; the port is that of the range's first.
     active: Vec<ServiceEndpoint>,
     /// All that are listed.
-    pub(super) listed: Vec<ServiceEndpoint>,
+    listed: Vec<(ServiceEndpoint, Readiness)>,
+    /// Seconds that a client stays with its endpoint.
+    affinity: Option<u32>,
 }
 
 impl Exposed {
@@ -48,6 +49,19 @@ impl ExposedPort {
         (self.first..=self.last).contains(&port)
     }
 
+    pub(super) fn lists(&self, pod: IpAddr) -> bool {
+        self.listed.iter().any(|(endpoint, _)| endpoint.address == pod)
+    }
+
+    /// T9: whether a connection to `port` that was opened to `endpoint` lives on.
+    pub(super) fn keeps(&self, port: u16, endpoint: ServiceEndpoint) -> bool {
+        self.listed.iter().any(|(listed, readiness)| {
+            let target = (listed.address, u32::from(listed.port) + u32::from(port - self.first));
+            let lives = self.protocol == Protocol::Tcp || *readiness > Readiness::Listed;
+            target == (endpoint.address, endpoint.port.into()) && lives
+        })
+    }
+
     pub(super) fn endpoints_for(&self, port: u16, family: Family) -> BTreeSet<ServiceEndpoint> {
         self.active
             .iter()
@@ -57,56 +71,39 @@ impl ExposedPort {
     }
 }
 
-/// Who owns what is admission's verdict (T19), which has an oracle of its own; all else is
-/// worked out anew.
+/// `local`: whether an address is on an uplink of this host.
 pub(super) fn exposed(
     cluster: &ClusterState,
-    host: &HostState,
     config: &GatewayConfig,
+    local: impl Fn(IpAddr) -> bool,
 ) -> Vec<Exposed> {
-    admit(cluster, config)
-        .accepted
-        .values()
-        .filter(|m| !m.deleting)
-        .map(|mapping| {
-            let local = mapping.addresses.iter().copied();
-            Exposed {
-                key: mapping.key.clone(),
-                created: mapping.created,
-                local: local.filter(|a| holder(host, config, *a).is_some()).collect(),
-                sources: sources(cluster, mapping),
-                ports: mapping.ports.iter().map(|p| port(cluster, mapping, p)).collect(),
-                masquerade: mapping.masquerade,
-                egress: mapping.egress,
-            }
+    owners(cluster, config)
+        .into_iter()
+        .filter(|claim| !claim.deleting)
+        .map(|claim| Exposed {
+            local: claim.addresses.iter().copied().filter(|a| local(*a)).collect(),
+            ports: claim.ports.iter().map(|p| port(cluster, &claim, p)).collect(),
+            key: claim.key,
+            created: claim.created,
+            sources: claim.sources,
+            masquerade: claim.masquerade,
+            egress: claim.egress,
         })
         .collect()
 }
 
-/// From the specification's own words, neither merged nor sorted.
-fn sources(cluster: &ClusterState, mapping: &AdmittedMapping) -> Vec<IpNet> {
-    let written = &cluster.mappings[&mapping.key].spec.allowed_sources;
-    let everyone = ["0.0.0.0/0".to_owned(), "::/0".to_owned()];
-    let texts = if written.is_empty() { &everyone[..] } else { written };
-    texts
-        .iter()
-        .filter_map(|text| {
-            text.parse::<IpNet>().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
-        })
-        .map(|net| net.trunc())
-        .collect()
-}
-
-fn port(cluster: &ClusterState, mapping: &AdmittedMapping, port: &AdmittedPort) -> ExposedPort {
+fn port(cluster: &ClusterState, claim: &Claim, port: &ClaimedPort) -> ExposedPort {
     let mut found = ExposedPort {
         protocol: port.protocol,
-        first: port.ports.first(),
-        last: port.ports.last(),
+        first: port.first,
+        last: port.last,
         active: Vec::new(),
         listed: Vec::new(),
+        affinity: None,
     };
-    let Some(service) = cluster.services.get(&mapping.service) else { return found };
+    let Some(service) = cluster.services.get(&claim.service) else { return found };
     let Some(name) = service_port_name(service, port) else { return found };
+    found.affinity = service.affinity_seconds;
     let slices = cluster.slices.values().filter(|slice| {
         slice.key.namespace == service.key.namespace && slice.service_name == service.key.name
     });
@@ -124,12 +121,12 @@ fn port(cluster: &ClusterState, mapping: &AdmittedMapping, port: &AdmittedPort) 
         };
         let ready = with(Readiness::Ready);
         found.active.extend(if ready.is_empty() { with(Readiness::Draining) } else { ready });
-        found.listed.extend(all.iter().map(|(e, _)| *e));
+        found.listed.extend(all);
     }
     found
 }
 
-fn service_port_name<'a>(service: &'a Service, port: &AdmittedPort) -> Option<&'a str> {
+fn service_port_name<'a>(service: &'a Service, port: &ClaimedPort) -> Option<&'a str> {
     service
         .ports
         .iter()
@@ -145,6 +142,7 @@ fn service_port_name<'a>(service: &'a Service, port: &AdmittedPort) -> Option<&'
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Readiness {
     Listed,
+    Serving,
     Draining,
     Ready,
 }
@@ -154,6 +152,8 @@ fn readiness(endpoint: &SliceEndpoint, service: &Service) -> Readiness {
         Readiness::Ready
     } else if endpoint.serving && endpoint.terminating {
         Readiness::Draining
+    } else if endpoint.serving {
+        Readiness::Serving
     } else {
         Readiness::Listed
     }
@@ -162,10 +162,10 @@ fn readiness(endpoint: &SliceEndpoint, service: &Service) -> Readiness {
 fn endpoints(
     slice: &EndpointSlice,
     service: &Service,
-    port: &AdmittedPort,
+    port: &ClaimedPort,
     name: &str,
 ) -> Vec<(ServiceEndpoint, Readiness)> {
-    let span = port.ports.last() - port.ports.first();
+    let span = port.last - port.first;
     let targets = slice
         .ports
         .iter()

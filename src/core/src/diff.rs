@@ -2,7 +2,8 @@
 //!
 //! Make before break (T18): what new rules need comes first, what old rules needed goes last.
 //! Guard and marks (mangle, filter) precede translation (nat), forwarding is switched on last,
-//! so every prefix keeps the isolation (P12).
+//! so every prefix keeps the isolation (P12). The external addresses of pods alone come before
+//! mangle, which lets pods out: without, they would leave with their own (T4).
 
 mod sysctls;
 mod xtables;
@@ -16,19 +17,22 @@ use crate::ops::{Domain, NetworkOp, Transaction};
 pub fn diff(desired: &DesiredObjects, observed: &KernelState) -> Vec<Transaction> {
     let mut plan = Plan::default();
     let (forwarding, other) = sysctls::changes(desired, observed);
-    let (to_fill, to_empty) = xtables::changes(desired, observed);
+    let xtables::Changes { addresses_of_pods, fill, clear } = xtables::changes(desired, observed);
 
     plan.add(Domain::Sysctls, sysctls::restored(&forwarding));
     plan.add(Domain::Sysctls, sysctls::set(&other));
     plan.add(Domain::Sets, make_sets(desired, observed));
     plan.add(Domain::Routing, make_routing(desired, observed));
+    for (id, ops) in addresses_of_pods {
+        plan.add(Domain::Xtables(id), ops);
+    }
     for id in [XtTable::Mangle, XtTable::Filter, XtTable::Nat].into_iter().flat_map(both_families) {
-        plan.add(Domain::Xtables(id), to_fill.get(&id).cloned().unwrap_or_default());
+        plan.add(Domain::Xtables(id), fill.get(&id).cloned().unwrap_or_default());
     }
     plan.add(Domain::Sysctls, sysctls::set(&forwarding));
 
     for id in [XtTable::Nat, XtTable::Filter, XtTable::Mangle].into_iter().flat_map(both_families) {
-        plan.add(Domain::Xtables(id), to_empty.get(&id).cloned().unwrap_or_default());
+        plan.add(Domain::Xtables(id), clear.get(&id).cloned().unwrap_or_default());
     }
     plan.add(Domain::Routing, break_routing(desired, observed));
     plan.add(Domain::Sets, break_sets(desired, observed));

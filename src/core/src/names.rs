@@ -11,6 +11,9 @@ use crate::objects::{CHAIN_PREFIX, ChainName, SET_PREFIX, SetName};
 /// 80 bits: with 100,000 objects a collision has a chance below 10^-14.
 const DIGEST_CHARS: usize = 16;
 
+/// The kind of set whose members leave with an external address.
+const EGRESS: char = 'e';
+
 fn digest(parts: &[&str]) -> String {
     let mut hash = Sha256::new();
     for part in parts {
@@ -102,7 +105,12 @@ pub fn source_set(family: Family, networks: &[ipnet::IpNet]) -> SetName {
 
 /// Pods that leave with an external address.
 pub fn egress_set(address: IpAddr) -> SetName {
-    set('e', Family::of(&address), &[&address.to_string()])
+    set(EGRESS, Family::of(&address), &[&address.to_string()])
+}
+
+/// Whether a set of ours holds pods that leave with an external address.
+pub(crate) fn is_egress_set(name: &SetName) -> bool {
+    name.0.strip_prefix(SET_PREFIX).is_some_and(|rest| rest.starts_with(EGRESS))
 }
 
 /// External addresses of this host.

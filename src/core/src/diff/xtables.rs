@@ -3,29 +3,81 @@
 use std::collections::BTreeMap;
 
 use crate::lower::DesiredObjects;
-use crate::objects::{BuiltinHook, KernelState, XtRule, XtTableId, XtTableState};
+use crate::names::is_egress_set;
+use crate::objects::{
+    BuiltinHook, KernelState, XtMatch, XtRule, XtTableId, XtTableState, XtTarget,
+};
 use crate::ops::NetworkOp;
 
 type TableOps = BTreeMap<XtTableId, Vec<NetworkOp>>;
 
-/// Changes of tables that hold something afterwards, and of those that hold nothing any more.
-pub(super) fn changes(desired: &DesiredObjects, observed: &KernelState) -> (TableOps, TableOps) {
+/// Changes by table.
+#[derive(Default)]
+pub(super) struct Changes {
+    /// Source translation of pods that are about to be let out.
+    pub(super) addresses_of_pods: TableOps,
+    /// Tables that hold something afterwards.
+    pub(super) fill: TableOps,
+    /// Tables that hold nothing any more.
+    pub(super) clear: TableOps,
+}
+
+/// All changes.
+pub(super) fn changes(desired: &DesiredObjects, observed: &KernelState) -> Changes {
     let empty = XtTableState::default();
-    let mut fill = TableOps::new();
-    let mut clear = TableOps::new();
+    let mut changes = Changes::default();
     for (id, wanted) in &desired.xtables {
-        let held = observed.xtables.get(id).unwrap_or(&empty);
-        fill.insert(*id, table_changes(wanted, held));
+        let mut held = observed.xtables.get(id).unwrap_or(&empty).clone();
+        let ops = addresses_of_pods(wanted, &mut held);
+        if !ops.is_empty() {
+            changes.addresses_of_pods.insert(*id, ops);
+        }
+        changes.fill.insert(*id, table_changes(wanted, &held));
     }
     for (id, held) in &observed.xtables {
         if !desired.xtables.contains_key(id) {
             let mut ops = table_changes(&empty, held);
             let builtins = held.created_builtins.iter();
             ops.extend(builtins.map(|hook| NetworkOp::DeleteEmptyBuiltin { hook: *hook }));
-            clear.insert(*id, ops);
+            changes.clear.insert(*id, ops);
         }
     }
-    (fill, clear)
+    changes
+}
+
+/// The chain that translates sources, if pods get an address there that they did not have; with
+/// those of before, which mangle still lets out. `held` becomes what the table holds then.
+fn addresses_of_pods(wanted: &XtTableState, held: &mut XtTableState) -> Vec<NetworkOp> {
+    let none: &[XtRule] = &[];
+    let mut ops = Vec::new();
+    for (chain, rules) in &wanted.chains {
+        let before = held.chains.get(chain).map_or(none, Vec::as_slice);
+        if !rules.iter().any(|rule| is_address_of_pods(rule) && !before.contains(rule)) {
+            continue;
+        }
+        let leaving = before.iter().filter(|r| is_address_of_pods(r) && !rules.contains(r));
+        let both: Vec<XtRule> = rules.iter().chain(leaving).cloned().collect();
+        ops.push(NetworkOp::PutChain { chain: chain.clone(), rules: both.clone() });
+        held.chains.insert(chain.clone(), both);
+        let jumps = wanted.jumps.iter().flat_map(|(hook, jumps)| jumps.iter().map(|j| (*hook, j)));
+        for (hook, jump) in jumps.filter(|(_, jump)| jump.jump_target() == Some(chain)) {
+            let held = held.jumps.entry(hook).or_default();
+            if !held.contains(jump) {
+                ops.push(NetworkOp::InsertJump { hook, rule: jump.clone() });
+                held.push(jump.clone());
+            }
+        }
+    }
+    ops
+}
+
+/// Rules of table nat for the members of an egress set; mangle has none that translates.
+fn is_address_of_pods(rule: &XtRule) -> bool {
+    let of_pods = |m: &XtMatch| matches!(m, XtMatch::Set { name, .. } if is_egress_set(name));
+    let translates = |target: &XtTarget| {
+        matches!(target, XtTarget::SourceNat { .. } | XtTarget::SetConnMark { .. })
+    };
+    rule.out_interface.is_some() && rule.matches.iter().any(of_pods) && translates(&rule.target)
 }
 
 fn table_changes(wanted: &XtTableState, held: &XtTableState) -> Vec<NetworkOp> {

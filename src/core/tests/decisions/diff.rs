@@ -119,6 +119,40 @@ fn making_goes_from_the_ground_up() {
     );
 }
 
+/// Objects of a Mapping whose pod leaves with `address`.
+fn egress_by(address: &str) -> DesiredObjects {
+    let mut objects = service("exit").port("", Protocol::Tcp, 25, 25).ready("10.1.0.7").build();
+    objects.push(mapping("exit").address(address).tcp(25).egress(true).build());
+    lower(&dataplane(objects))
+}
+
+/// P12, P13 (T4): a pod that may leave before table nat gives it its address leaves with its own.
+#[test]
+fn pods_are_let_out_when_their_address_is_ready_and_keep_it_as_long() {
+    let is_to =
+        |address: &str, rule: &XtRule| rule.target == XtTarget::SourceNat { address: ip(address) };
+    let puts = |chain: &str, ops: &[NetworkOp]| -> Vec<(usize, Vec<XtRule>)> {
+        let rules = |(at, op): (usize, &NetworkOp)| match op {
+            NetworkOp::PutChain { chain: name, rules } if *name == fixed_chain(chain) => {
+                Some((at, rules.clone()))
+            }
+            _ => None,
+        };
+        ops.iter().enumerate().filter_map(rules).collect()
+    };
+    let (first, second) = ("203.0.113.10", "203.0.113.11");
+    for before in [fresh_kernel(), kernel_of(&egress_by(first))] {
+        let moves = !before.xtables.is_empty();
+        let ops = ops(&diff(&egress_by(second), &before));
+        let (snat, lets_out) = (puts("SNAT", &ops), puts("TO-UPLINK", &ops));
+        assert!(snat[0].0 < lets_out[0].0);
+        assert!(snat[0].1.iter().any(|rule| is_to(second, rule)));
+        assert_eq!(snat[0].1.iter().any(|rule| is_to(first, rule)), moves);
+        // What nobody needs any more goes last.
+        assert!(snat.last().is_some_and(|(_, rules)| !rules.iter().any(|r| is_to(first, r))));
+    }
+}
+
 #[test]
 fn removing_goes_from_the_top_down() {
     let transactions = diff(&DesiredObjects::default(), &kernel_of(&desired()));
