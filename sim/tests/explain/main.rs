@@ -4,9 +4,9 @@
 
 #[path = "../common/mod.rs"]
 mod common;
-#[path = "../properties/world.rs"]
+#[path = "../properties/objects.rs"]
 #[allow(dead_code, reason = "the generator of clusters is one part of it")]
-mod world;
+mod objects;
 
 mod host;
 mod verdicts;
@@ -31,7 +31,7 @@ fn few() -> ProptestConfig {
 
 /// Generated objects, mostly beside some that serve and have egress.
 fn clusters() -> impl Strategy<Value = Vec<ClusterObject>> {
-    (world::cluster(), proptest::bool::weighted(0.8)).prop_map(|(mut objects, serves)| {
+    (objects::cluster(), proptest::bool::weighted(0.8)).prop_map(|(mut objects, serves)| {
         if serves {
             objects.extend(common::objects());
         }
