@@ -58,9 +58,13 @@ fn what_is_generated_meets_every_verdict_and_obstacle() {
     let mut runner = TestRunner::deterministic();
     let worlds = (clusters(), host::circumstances());
     let mut met = verdicts::Met::default();
-    for _ in 0..40 {
+    // Partly delivered is the rarest of them: one world in fifty or so.
+    for _ in 0..400 {
+        if met.missed().is_empty() {
+            return;
+        }
         let world = worlds.new_tree(&mut runner).expect("a world").current();
         met.add(&world.0, &world.1);
     }
-    met.assert_complete();
+    panic!("never met: {}", met.missed().join(", "));
 }
