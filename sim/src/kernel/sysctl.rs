@@ -13,7 +13,8 @@ use super::links::Links;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sysctls {
     values: BTreeMap<SysctlKey, String>,
-    originals: BTreeMap<SysctlKey, String>,
+    /// Of a link with the index of that link: another link may come by its name.
+    originals: BTreeMap<SysctlKey, (String, Option<u32>)>,
 }
 
 impl Sysctls {
@@ -38,9 +39,16 @@ impl Sysctls {
         values.filter_map(|(_, value)| value.parse().ok()).max().unwrap_or(0).max(0)
     }
 
-    /// Recorded values by key.
-    pub fn originals(&self) -> &BTreeMap<SysctlKey, String> {
+    /// Recorded values by key, with the index of the link that a key is about.
+    pub fn originals(&self) -> &BTreeMap<SysctlKey, (String, Option<u32>)> {
         &self.originals
+    }
+
+    /// What is recorded of a setting, unless it is of a link that is gone while another has its name.
+    fn original(&self, links: &Links, key: &SysctlKey) -> Option<String> {
+        let (value, recorded) = self.originals.get(key)?;
+        let present = link_index(links, key);
+        (present.is_none() || present == *recorded).then(|| value.clone())
     }
 
     /// Those of the scope that exist, and all recorded ones: their value is empty when the interface is gone.
@@ -54,7 +62,7 @@ impl Sysctls {
             .iter()
             .chain(self.originals.keys())
             .filter_map(|key| {
-                let original = self.originals.get(key).cloned();
+                let original = self.original(links, key);
                 let value = match self.get(links, key) {
                     None if original.is_some() => String::new(),
                     value => value?,
@@ -67,7 +75,9 @@ impl Sysctls {
     /// Records the value of now unless one is recorded.
     pub(super) fn record(&mut self, links: &Links, key: &SysctlKey) -> Result<(), OpError> {
         let Some(value) = self.get(links, key) else { return missing(key) };
-        self.originals.entry(key.clone()).or_insert(value);
+        if self.original(links, key).is_none() {
+            self.originals.insert(key.clone(), (value, link_index(links, key)));
+        }
         Ok(())
     }
 
@@ -100,6 +110,11 @@ impl Sysctls {
     pub(super) fn link_removed(&mut self, name: &str) {
         self.values.retain(|key, _| interface(key) != Some(name));
     }
+}
+
+/// The index of the link that a key is about, if there is one now.
+fn link_index(links: &Links, key: &SysctlKey) -> Option<u32> {
+    interface(key).and_then(|name| links.get(name)).map(|link| link.index)
 }
 
 /// The interface that a key is about.

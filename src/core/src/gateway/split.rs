@@ -3,13 +3,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::objects::SysctlKey;
+use crate::objects::{RuleAction, SysctlKey};
 use crate::ops::{Domain, NetworkOp, Transaction};
 
 /// What of a round relies on one of its transactions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(super) enum Reliance {
-    /// Nothing: it removes, or it routes, which bears on nobody's isolation.
+    /// Nothing: it removes, or it routes what is in its place already.
     Nothing,
     /// Forwarding, which is opened when all other sysctls are set.
     Forwarding,
@@ -20,6 +20,7 @@ pub(super) enum Reliance {
 /// What of the rest of a round relies on `transaction`.
 pub(super) fn reliance(transaction: &Transaction) -> Reliance {
     match transaction.domain {
+        Domain::Routing if transaction.ops.iter().any(keeps_inside) => Reliance::Everything,
         Domain::Routing => Reliance::Nothing,
         Domain::Sysctls => Reliance::Forwarding,
         _ if transaction.ops.iter().all(is_removal) => Reliance::Nothing,
@@ -37,6 +38,12 @@ fn is_removal(op: &NetworkOp) -> bool {
     )
 }
 
+/// Whether it keeps what pods with egress send to the inside there (T13): without it mangle must let none out.
+fn keeps_inside(op: &NetworkOp) -> bool {
+    let NetworkOp::AddRule(rule) = op else { return false };
+    matches!(rule.action, RuleAction::Lookup { suppress_prefix: Some(_), .. })
+}
+
 /// Whether it switches forwarding on.
 pub(super) fn opens_forwarding(transaction: &Transaction) -> bool {
     let opens =
@@ -47,6 +54,9 @@ pub(super) fn opens_forwarding(transaction: &Transaction) -> bool {
 /// Apart where nothing relies on the whole, and chains that go are by themselves.
 pub(super) fn loosened(transactions: Vec<Transaction>) -> Vec<Transaction> {
     let loosen = |transaction: Transaction| {
+        if transaction.domain == Domain::Routing {
+            return apart(transaction);
+        }
         if reliance(&transaction) == Reliance::Everything && !transaction.ops.iter().any(is_removal)
         {
             return vec![transaction];

@@ -212,7 +212,7 @@ impl LinuxKernel {
         let keys: BTreeSet<_> = scope.sysctls.iter().chain(kept.keys()).collect();
         let mut found = BTreeMap::new();
         for key in keys {
-            let original = kept.get(key).map(|kept| kept.value.clone());
+            let original = self.kept_sysctl(key)?.map(|kept| kept.value.clone());
             let value = sysctl::read(key)?;
             if value.is_some() || original.is_some() {
                 // A setting that went with its interface has no value, but a record to forget.
@@ -221,6 +221,15 @@ impl LinuxKernel {
             }
         }
         Ok(found)
+    }
+
+    /// What is recorded of a setting, unless it is of an interface that is gone while another has its
+    /// name. A record without an index is of whatever has the name.
+    fn kept_sysctl(&self, key: &SysctlKey) -> Result<Option<&KeptSysctl>, OpError> {
+        let Some(kept) = self.record.sysctls().get(key) else { return Ok(None) };
+        let (recorded, present) = (kept.interface, sysctl::interface_index(key)?);
+        let another = recorded.is_some() && present.is_some() && recorded != present;
+        Ok((!another).then_some(kept))
     }
 
     fn apply_sysctl(&mut self, op: &NetworkOp) -> Result<(), OpError> {
@@ -236,9 +245,10 @@ impl LinuxKernel {
             let object = format!("sysctl {key}");
             OpError::new(OpErrorClass::NotFound, object, "there is no such setting")
         })?;
-        if !self.record.sysctls().contains_key(key) {
+        if self.kept_sysctl(key)?.is_none() {
             let along = sysctl::lost_with(key, &before)?;
-            let before = KeptSysctl { value: before, along };
+            let before =
+                KeptSysctl { value: before, interface: sysctl::interface_index(key)?, along };
             self.record.keep_sysctl(key, before).map_err(record_failure)?;
         }
         self.write_sysctl(key, value)

@@ -72,6 +72,9 @@ pub enum RecordError {
 pub(crate) struct KeptSysctl {
     /// Its value.
     pub(crate) value: String,
+    /// Index of the interface that it is about: another one may come by its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) interface: Option<u32>,
     /// Settings that the kernel changes along with it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) along: Vec<SideEffect>,
@@ -143,7 +146,7 @@ impl Record {
         key: &SysctlKey,
         before: KeptSysctl,
     ) -> Result<(), RecordError> {
-        if self.sysctls.contains_key(key) {
+        if self.sysctls.get(key).is_some_and(|kept| kept.interface == before.interface) {
             return Ok(());
         }
         self.sysctls.insert(key.clone(), before);
@@ -248,7 +251,7 @@ mod tests {
     }
 
     fn value(value: &str) -> KeptSysctl {
-        KeptSysctl { value: value.into(), along: Vec::new() }
+        KeptSysctl { value: value.into(), interface: None, along: Vec::new() }
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
+use rustix::net::{AddressFamily, SocketType};
 use smartnat_core::objects::SysctlKey;
 use smartnat_core::ops::{OpError, OpErrorClass};
 
@@ -36,15 +37,35 @@ fn write_file(path: &std::path::Path, value: &str) -> io::Result<()> {
     io::Write::write_all(&mut file, value.as_bytes())
 }
 
-fn path(key: &SysctlKey) -> Result<PathBuf, OpError> {
-    let interface = match key {
+/// The index of the interface that a setting is about; `None` where it is about none or that is gone.
+pub(crate) fn interface_index(key: &SysctlKey) -> Result<Option<u32>, OpError> {
+    let name = interface(key);
+    if name == "all" {
+        return Ok(None);
+    }
+    let failed = |error: rustix::io::Errno| failure(key, &error.into());
+    let socket =
+        rustix::net::socket(AddressFamily::INET, SocketType::DGRAM, None).map_err(failed)?;
+    match rustix::net::netdevice::name_to_index(socket, name) {
+        Ok(index) => Ok(Some(index)),
+        Err(rustix::io::Errno::NODEV) => Ok(None),
+        Err(error) => Err(failed(error)),
+    }
+}
+
+fn interface(key: &SysctlKey) -> &str {
+    match key {
         SysctlKey::Forwarding(_) | SysctlKey::MarkReflect(_) | SysctlKey::TcpMarkAccept => "all",
         SysctlKey::ReversePathFilter(name)
         | SysctlKey::SourceValidMark(name)
         | SysctlKey::ArpIgnore(name)
         | SysctlKey::ArpAnnounce(name)
         | SysctlKey::AcceptRouterAdvertisements(name) => name,
-    };
+    }
+}
+
+fn path(key: &SysctlKey) -> Result<PathBuf, OpError> {
+    let interface = interface(key);
     // No interface has such a name; as a path it would lead elsewhere.
     if interface.is_empty() || interface.contains('/') || interface == "." || interface == ".." {
         let detail = format!("{interface:?} is no name of an interface");

@@ -100,7 +100,7 @@ fn sysctl_lines(kernel: &SimKernel, config: &GatewayConfig) -> String {
     for key in sysctl_scope(&kernel.host(), config) {
         let _ = writeln!(lines, "{key} = {:?}", kernel.sysctl(&key));
     }
-    for (key, value) in kernel.sysctls().originals() {
+    for (key, (value, _)) in kernel.sysctls().originals() {
         let _ = writeln!(lines, "{key} was {value:?}");
     }
     lines
