@@ -2,7 +2,7 @@
 
 use smartnat_core::model::{ClusterObject, GatewayConfig, IptablesFlavour, Protocol};
 use smartnat_sim::scenario::{mapping, service};
-use smartnat_sim::walk::Packet;
+use smartnat_sim::walk::{Packet, Payload, SctpChunk};
 
 use crate::scene::{Comparison, Scene, ip};
 use crate::told;
@@ -53,4 +53,41 @@ fn an_error_about_a_reply_speaks_from_where_its_family_says() {
             ),
         );
     }
+}
+
+/// T5: an SCTP association begins with INIT; any other chunk from nowhere is no connection, is not
+/// translated, and meets the host, which does not speak SCTP.
+#[test]
+fn an_association_begins_with_init_alone() {
+    if !smartnat::lab::available() {
+        return;
+    }
+    let mut scene = Scene::build(IptablesFlavour::Nft);
+    let config = GatewayConfig { uplink_pattern: "ext[0-9]".into(), ..GatewayConfig::default() };
+    let pods = service("s").port("", Protocol::Sctp, 80, 3868).ready("10.0.0.12");
+    let mapping = mapping("m").service("s").address("198.51.100.10");
+    let mapping = mapping.port(Protocol::Sctp, 80, None, None).build();
+    scene.begin(&config, &[pods.build(), vec![mapping]].concat(), &[]);
+    for (port, chunk) in (7000..).zip([
+        SctpChunk::CookieEcho,
+        SctpChunk::CookieAck,
+        SctpChunk::InitAck,
+        SctpChunk::Abort,
+        SctpChunk::Data,
+    ]) {
+        let payload = Payload::Sctp { source: port, destination: 80, chunk };
+        let packet = Packet::new(ip("10.0.0.11"), ip("198.51.100.10"), payload);
+        let about = format!("10.0.0.11:{port} -> 198.51.100.10:80");
+        assert_left(
+            &scene.exchange("eth0", &packet),
+            &format!(
+                "leaves by eth0 to 10.0.0.11: icmp 198.51.100.10 -> 10.0.0.11 protocol unreachable about {about} ttl 64"
+            ),
+        );
+    }
+    let init = Packet::opening(Protocol::Sctp, (ip("10.0.0.11"), 6999), (ip("198.51.100.10"), 80));
+    assert_left(
+        &scene.exchange("eth0", &init),
+        "leaves by eth0 to 10.0.0.12: sctp 10.0.0.2:6999 -> 10.0.0.12:3868 Init ttl 63",
+    );
 }

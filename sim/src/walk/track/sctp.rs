@@ -4,16 +4,10 @@ use super::Progressed;
 use crate::kernel::{Direction, Entry, Progress, SctpState};
 use crate::walk::packet::SctpChunk;
 
-/// The state after a first chunk; `None` where it cannot be the first.
+/// The state after a first chunk; `None` where it cannot be the first: all but INIT carry a verification
+/// tag, and nobody has told one yet (RFC 9260, section 8.5).
 pub(super) fn first(chunk: SctpChunk) -> Option<SctpState> {
-    match chunk {
-        SctpChunk::Init
-        | SctpChunk::InitAck
-        | SctpChunk::Abort
-        | SctpChunk::CookieEcho
-        | SctpChunk::CookieAck => Some(SctpState::Closed),
-        SctpChunk::Data => None,
-    }
+    (chunk == SctpChunk::Init).then_some(SctpState::Closed)
 }
 
 /// `sctp_conntracks`.
