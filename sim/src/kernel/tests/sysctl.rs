@@ -84,7 +84,7 @@ fn values_and_interfaces_that_are_refused() {
 }
 
 #[test]
-fn a_record_outlives_the_interface_and_its_value_does_not() {
+fn a_record_outlives_the_interface_and_is_of_no_other_by_its_name() {
     let mut kernel = host();
     let key = filter("ext1");
     assert_eq!(run(&mut kernel, set(&key, "2")), None);
@@ -93,7 +93,10 @@ fn a_record_outlives_the_interface_and_its_value_does_not() {
     kernel.remove_link("ext1");
     assert_eq!(state(&mut kernel, &key), Some(held("", Some("0"))));
     kernel.add_link("ext1");
-    assert_eq!(state(&mut kernel, &key), Some(held("0", Some("0"))));
+    assert_eq!(state(&mut kernel, &key), Some(held("0", None)));
+    kernel.write_sysctl(&key, "1").expect("the link exists");
+    assert_eq!(run(&mut kernel, set(&key, "2")), None);
+    assert_eq!(state(&mut kernel, &key), Some(held("2", Some("1"))));
 }
 
 #[test]
