@@ -239,6 +239,33 @@ fn the_record_of_a_setting_that_went_with_its_interface_can_be_forgotten() {
     });
 }
 
+/// T16: a new interface of an old name has its own value before us, not that of the one that is gone.
+#[test]
+fn a_record_is_of_one_interface_and_not_of_its_name() {
+    in_namespace(|| {
+        let temporary = tempfile::tempdir().expect("a directory");
+        let link = "ip link add eth1 type veth peer name eth2";
+        sh(link);
+        let key = SysctlKey::SourceValidMark("eth1".into());
+        let mut kernel = open(temporary.path(), IptablesFlavour::Nft);
+        kernel.apply(&set(&key, "1")).expect("set");
+        sh("ip link del eth1");
+        sh(link);
+        sh("echo 0 > /proc/sys/net/ipv4/conf/eth1/src_valid_mark");
+        let now = |kernel: &mut LinuxKernel| {
+            let scope = ObservationScope { sysctls: [key.clone()].into(), ..scope() };
+            kernel.observe(&scope).expect("observed").sysctls[&key].original.clone()
+        };
+        assert_eq!(now(&mut kernel), None, "of the interface that is gone");
+        sh("echo 5 > /proc/sys/net/ipv4/conf/eth1/src_valid_mark");
+        kernel.apply(&set(&key, "1")).expect("set");
+        assert_eq!(now(&mut kernel).as_deref(), Some("5"));
+        drop(kernel);
+        let mut later = open(temporary.path(), IptablesFlavour::Nft);
+        assert_eq!(now(&mut later).as_deref(), Some("5"));
+    });
+}
+
 #[test]
 fn a_sysctl_is_not_touched_when_its_value_cannot_be_recorded() {
     in_namespace(|| {
