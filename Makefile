@@ -53,7 +53,7 @@ crd: ## Write crds/ anew from the Rust types
 
 PACKETS ?= 20000
 
-parity: deps ## The same packets and operations on the simulated and the Linux kernel: make parity PACKETS=20000
+parity: deps ## The same packets through the simulated and the Linux kernel: make parity PACKETS=20000
 	PACKETS=$(PACKETS) SMARTNAT_REQUIRE_PRIVILEGES=1 cargo test --release -p smartnat-tests --test parity -- --nocapture
 
 TIME ?= 60

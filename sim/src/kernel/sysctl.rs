@@ -52,11 +52,16 @@ impl Sysctls {
     }
 
     /// Those of the scope that exist, and all recorded ones: their value is empty when the interface is gone.
+    /// Records of a link that was replaced are dropped: there is nothing to restore.
     pub(super) fn observe(
-        &self,
+        &mut self,
         links: &Links,
         scope: &ObservationScope,
     ) -> BTreeMap<SysctlKey, SysctlState> {
+        self.originals.retain(|key, (_, recorded)| {
+            let present = link_index(links, key);
+            present.is_none() || present == *recorded
+        });
         scope
             .sysctls
             .iter()

@@ -5,7 +5,6 @@
 #[path = "../common/mod.rs"]
 mod common;
 #[path = "../properties/objects.rs"]
-#[allow(dead_code, reason = "the generator of clusters is one part of it")]
 mod objects;
 
 mod host;

@@ -1,13 +1,15 @@
 //! Operations that fail: named, tried again with growing pauses, and mended when they work (P14).
 
 use smartnat_core::gateway::EventKind;
-use smartnat_core::model::Family;
+use smartnat_core::model::{Family, Protocol};
 use smartnat_core::names::mapping_chain;
 use smartnat_core::objects::{SysctlKey, XtRule, XtTable, XtTarget};
 use smartnat_core::ops::OpErrorClass;
 use smartnat_core::status::reason;
+use smartnat_sim::SimHost;
 use smartnat_sim::kernel::{Fault, OpKind, OpMatcher, XtFlavour};
-use smartnat_sim::scenario::without_mapping;
+use smartnat_sim::scenario::{mapping, without_mapping};
+use smartnat_sim::walk::{Outcome, Packet};
 
 use crate::common::walk::{Fate, fates};
 use crate::common::*;
@@ -269,4 +271,30 @@ fn a_chain_that_others_refer_to_concerns_itself_alone() {
     driver.advance(30_000);
     assert_in_sync(&driver);
     assert!(!held(&driver.kernel).xtables[&nat].chains.contains_key(&chain));
+}
+
+/// T13, P12: while the kernel refuses the rule that keeps inside what pods with egress send there,
+/// none is let out, by whatever operation comes after it.
+#[test]
+fn no_pod_is_let_out_while_its_inside_is_not_kept_inside() {
+    let mut driver = started_on(bare_kernel(XtFlavour::Nft), vec![]);
+    let exit = mapping("exit").address(EXT2).tcp(25).egress(true);
+    let inside_leaves = |driver: &smartnat_sim::Driver| {
+        let packet = Packet::opening(Protocol::Udp, (ip("10.1.0.20"), 7), (ip("10.0.0.50"), 8));
+        let mut host = SimHost::new(driver.kernel.clone(), 1);
+        let outcome = host.receive("int0", packet).expect("all is understood").outcome;
+        matches!(outcome, Outcome::Left { interface, .. } if interface.starts_with("ext"))
+    };
+    driver.kernel.fail_every(OpMatcher::named("routing rule 20002"), OpErrorClass::Busy);
+    let pods = objects()
+        .into_iter()
+        .filter(|o| !matches!(o, smartnat_core::model::ClusterObject::Mapping(_)));
+    driver.cluster(pods.chain([exit.build()]).collect());
+    assert!(!inside_leaves(&driver));
+    driver.advance(10_000);
+    assert!(!inside_leaves(&driver) && !driver.status().expect("a status").in_sync);
+    driver.kernel.clear_faults();
+    driver.advance(120_000);
+    assert_in_sync(&driver);
+    assert!(!inside_leaves(&driver));
 }

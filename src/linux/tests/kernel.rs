@@ -257,6 +257,8 @@ fn a_record_is_of_one_interface_and_not_of_its_name() {
             kernel.observe(&scope).expect("observed").sysctls[&key].original.clone()
         };
         assert_eq!(now(&mut kernel), None, "of the interface that is gone");
+        let files = || std::fs::read_dir(temporary.path()).expect("readable").count();
+        assert_eq!(files(), 0, "nothing of it is left");
         sh("echo 5 > /proc/sys/net/ipv4/conf/eth1/src_valid_mark");
         kernel.apply(&set(&key, "1")).expect("set");
         assert_eq!(now(&mut kernel).as_deref(), Some("5"));

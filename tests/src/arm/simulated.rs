@@ -7,7 +7,7 @@ mod others;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use smartnat::lab::traffic::{Answer, Outcome, StreamKind, StreamReport};
+use smartnat::lab::traffic::{Outcome, StreamKind, StreamReport};
 use smartnat::lab::{Direction, Packet, Transport};
 use smartnat_core::gateway::{Gateway, Input};
 use smartnat_core::model::{ClusterObject, GatewayConfig, IptablesFlavour, Protocol};
@@ -15,9 +15,7 @@ use smartnat_core::objects::{Layer4, SetElement, SysctlKey};
 use smartnat_sim::SimKernel;
 use smartnat_sim::kernel::{Direction as FlowDirection, XtFlavour};
 use smartnat_sim::topology::Topology;
-use smartnat_sim::walk::{
-    Carried, Conversation, Network, Packet as SimPacket, Payload, RequestOutcome,
-};
+use smartnat_sim::walk::{Carried, Conversation, Network, Packet as SimPacket, Payload};
 
 use super::{Arm, Damage, Foreign, Request};
 use crate::Step;
@@ -72,7 +70,7 @@ impl Simulated {
     fn request(&mut self, (protocol, client, from, to): Request<'_>) -> Outcome {
         let from = from.parse().expect("a test's address parses");
         let asked = self.network().request(client, Some(from), protocol, to);
-        outcome(asked.expect("all is understood"))
+        Outcome::from(asked.expect("all is understood"))
     }
 }
 
@@ -267,7 +265,7 @@ impl Arm for Simulated {
 
     #[track_caller]
     fn ping(&mut self, host: &str, from: IpAddr, to: IpAddr) -> Outcome {
-        outcome(self.network().ping(host, from, to).expect("all is understood"))
+        Outcome::from(self.network().ping(host, from, to).expect("all is understood"))
     }
 
     #[track_caller]
@@ -286,7 +284,7 @@ impl Arm for Simulated {
         to: SocketAddr,
     ) -> Result<Conversation, Outcome> {
         let opened = self.network().open(client, Some(from), protocol, to);
-        opened.expect("all is understood").map_err(outcome)
+        opened.expect("all is understood").map_err(Outcome::from)
     }
 
     fn local(&self, conversation: &Conversation) -> SocketAddr {
@@ -295,7 +293,7 @@ impl Arm for Simulated {
 
     #[track_caller]
     fn ask_on(&mut self, conversation: &mut Conversation) -> Outcome {
-        outcome(self.network().ask(conversation).expect("all is understood"))
+        Outcome::from(self.network().ask(conversation).expect("all is understood"))
     }
 
     #[track_caller]
@@ -393,24 +391,6 @@ impl Arm for Simulated {
             self.network().advance(millis);
         }
         None
-    }
-}
-
-fn outcome(of: RequestOutcome) -> Outcome {
-    match of {
-        RequestOutcome::Answered(answer) => Outcome::Answered(Answer {
-            server: answer.server,
-            seen_peer: answer.seen_peer,
-            local: answer.local,
-            echo: String::new(),
-        }),
-        RequestOutcome::Refused => Outcome::Refused,
-        RequestOutcome::Closed => Outcome::Closed,
-        RequestOutcome::Unreachable => Outcome::Unreachable,
-        RequestOutcome::TimedOut => Outcome::TimedOut,
-        RequestOutcome::NotSent(_) | RequestOutcome::NoSuchAddress => {
-            Outcome::Failed(of.to_string())
-        }
     }
 }
 

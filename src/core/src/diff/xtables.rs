@@ -1,5 +1,6 @@
 //! iptables: changed chains as a whole, jumps counted, one transaction a table.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use crate::lower::DesiredObjects;
@@ -27,7 +28,7 @@ pub(super) fn changes(desired: &DesiredObjects, observed: &KernelState) -> Chang
     let empty = XtTableState::default();
     let mut changes = Changes::default();
     for (id, wanted) in &desired.xtables {
-        let mut held = observed.xtables.get(id).unwrap_or(&empty).clone();
+        let mut held = Cow::Borrowed(observed.xtables.get(id).unwrap_or(&empty));
         let ops = addresses_of_pods(wanted, &mut held);
         if !ops.is_empty() {
             changes.addresses_of_pods.insert(*id, ops);
@@ -47,7 +48,7 @@ pub(super) fn changes(desired: &DesiredObjects, observed: &KernelState) -> Chang
 
 /// The chain that translates sources, if pods get an address there that they did not have; with
 /// those of before, which mangle still lets out. `held` becomes what the table holds then.
-fn addresses_of_pods(wanted: &XtTableState, held: &mut XtTableState) -> Vec<NetworkOp> {
+fn addresses_of_pods(wanted: &XtTableState, held: &mut Cow<'_, XtTableState>) -> Vec<NetworkOp> {
     let none: &[XtRule] = &[];
     let mut ops = Vec::new();
     for (chain, rules) in &wanted.chains {
@@ -58,10 +59,10 @@ fn addresses_of_pods(wanted: &XtTableState, held: &mut XtTableState) -> Vec<Netw
         let leaving = before.iter().filter(|r| is_address_of_pods(r) && !rules.contains(r));
         let both: Vec<XtRule> = rules.iter().chain(leaving).cloned().collect();
         ops.push(NetworkOp::PutChain { chain: chain.clone(), rules: both.clone() });
-        held.chains.insert(chain.clone(), both);
+        held.to_mut().chains.insert(chain.clone(), both);
         let jumps = wanted.jumps.iter().flat_map(|(hook, jumps)| jumps.iter().map(|j| (*hook, j)));
         for (hook, jump) in jumps.filter(|(_, jump)| jump.jump_target() == Some(chain)) {
-            let held = held.jumps.entry(hook).or_default();
+            let held = held.to_mut().jumps.entry(hook).or_default();
             if !held.contains(jump) {
                 ops.push(NetworkOp::InsertJump { hook, rule: jump.clone() });
                 held.push(jump.clone());

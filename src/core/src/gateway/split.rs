@@ -9,7 +9,7 @@ use crate::ops::{Domain, NetworkOp, Transaction};
 /// What of a round relies on one of its transactions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(super) enum Reliance {
-    /// Nothing: it removes, or it routes what is in its place already.
+    /// Nothing: it removes, or it routes, which mostly bears on nobody's isolation.
     Nothing,
     /// Forwarding, which is opened when all other sysctls are set.
     Forwarding,
@@ -38,7 +38,7 @@ fn is_removal(op: &NetworkOp) -> bool {
     )
 }
 
-/// Whether it keeps what pods with egress send to the inside there (T13): without it mangle must let none out.
+/// Whether it keeps inside what pods with egress send there (T13): while it is missing none may be let out.
 fn keeps_inside(op: &NetworkOp) -> bool {
     let NetworkOp::AddRule(rule) = op else { return false };
     matches!(rule.action, RuleAction::Lookup { suppress_prefix: Some(_), .. })
@@ -99,7 +99,8 @@ mod tests {
     use super::*;
     use crate::model::Family;
     use crate::objects::{
-        BuiltinHook, ChainName, SetKind, SetName, SetSpec, XtRule, XtTable, XtTableId, XtTarget,
+        BuiltinHook, ChainName, RoutingRule, SetKind, SetName, SetSpec, XtRule, XtTable, XtTableId,
+        XtTarget,
     };
 
     #[test]
@@ -140,6 +141,17 @@ mod tests {
         let spec =
             SetSpec { kind: SetKind::HashIp, family: Family::V4, timeout: None, max_elements: 1 };
         let create = NetworkOp::CreateSet { name: SetName("a".into()), spec };
+        let rule = |suppress_prefix| {
+            NetworkOp::AddRule(RoutingRule {
+                family: Family::V4,
+                priority: 20_000,
+                in_interface: None,
+                mark: Some((1, 1)),
+                destination: None,
+                action: RuleAction::Lookup { table: 254, suppress_prefix },
+            })
+        };
+        let (by_mark, inside) = (rule(None), rule(Some(0)));
         let cases = [
             (nat, vec![put.clone(), put.clone()], Reliance::Everything, 1),
             (nat, vec![put, gone.clone()], Reliance::Everything, 2),
@@ -147,6 +159,8 @@ mod tests {
             (Domain::Sets, vec![destroy("a"), destroy("b")], Reliance::Nothing, 2),
             (Domain::Sets, vec![destroy("a"), create], Reliance::Everything, 1),
             (Domain::Sysctls, vec![open.clone(), close.clone()], Reliance::Forwarding, 2),
+            (Domain::Routing, vec![by_mark.clone(), by_mark.clone()], Reliance::Nothing, 2),
+            (Domain::Routing, vec![by_mark, inside], Reliance::Everything, 2),
         ];
         for (domain, ops, expected, parts) in cases {
             let transaction = Transaction { domain, ops };

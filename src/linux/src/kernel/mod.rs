@@ -205,14 +205,15 @@ impl LinuxKernel {
     }
 
     fn observe_sysctls(
-        &self,
+        &mut self,
         scope: &ObservationScope,
     ) -> Result<BTreeMap<SysctlKey, SysctlState>, OpError> {
+        self.forget_replaced_interfaces()?;
         let kept = self.record.sysctls();
         let keys: BTreeSet<_> = scope.sysctls.iter().chain(kept.keys()).collect();
         let mut found = BTreeMap::new();
         for key in keys {
-            let original = self.kept_sysctl(key)?.map(|kept| kept.value.clone());
+            let original = kept.get(key).map(|kept| kept.value.clone());
             let value = sysctl::read(key)?;
             if value.is_some() || original.is_some() {
                 // A setting that went with its interface has no value, but a record to forget.
@@ -221,6 +222,17 @@ impl LinuxKernel {
             }
         }
         Ok(found)
+    }
+
+    /// What is recorded of an interface that is gone while another has its name is never restored.
+    fn forget_replaced_interfaces(&mut self) -> Result<(), OpError> {
+        let keys: Vec<SysctlKey> = self.record.sysctls().keys().cloned().collect();
+        for key in keys {
+            if self.kept_sysctl(&key)?.is_none() {
+                self.record.forget_sysctl(&key).map_err(record_failure)?;
+            }
+        }
+        Ok(())
     }
 
     /// What is recorded of a setting, unless it is of an interface that is gone while another has its

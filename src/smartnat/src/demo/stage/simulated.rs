@@ -7,7 +7,7 @@ use smartnat_core::gateway::EventKind;
 use smartnat_core::model::{GatewayConfig, IptablesFlavour, Protocol};
 use smartnat_sim::kernel::XtFlavour;
 use smartnat_sim::topology::{StandardOptions, Topology, standard};
-use smartnat_sim::walk::{Conversation, Network, Refusal, RequestOutcome};
+use smartnat_sim::walk::{Conversation, Network, Refusal};
 use smartnat_sim::{Driver, SimKernel};
 
 use super::{Comparison, Flow, GATEWAY, PODS, Request, Stage, Started, TCP_PORTS, UDP_PORTS, end};
@@ -16,7 +16,7 @@ use crate::demo::host_state::HostState;
 use crate::demo::manifests::{EndpointEdit, Texts};
 use crate::demo::report::Kernel;
 use crate::demo::story::Finding;
-use crate::lab::traffic::{Answer, Outcome, StreamKind, StreamReport};
+use crate::lab::traffic::{Outcome, StreamKind, StreamReport};
 
 /// Requests of each stream after which a wait gives up: several times what any step waits for.
 const ROUNDS_MAX: usize = 1000;
@@ -107,7 +107,7 @@ impl SimulatedStage {
         to: SocketAddr,
     ) -> Result<Result<Conversation, Outcome>, DemoError> {
         let opened = self.network.open(client, None, Protocol::Tcp, to).map_err(refused)?;
-        Ok(opened.map_err(outcome))
+        Ok(opened.map_err(Outcome::from))
     }
 }
 
@@ -133,7 +133,7 @@ impl SimulatedStream {
             Some(conversation) => conversation,
             None => match network.open(client, None, protocol, end(address, port))? {
                 Ok(conversation) => conversation,
-                Err(told) => return Ok(outcome(told)),
+                Err(told) => return Ok(Outcome::from(told)),
             },
         };
         let told = network.ask(&conversation)?;
@@ -142,7 +142,7 @@ impl SimulatedStream {
         } else {
             network.close(conversation)?;
         }
-        Ok(outcome(told))
+        Ok(Outcome::from(told))
     }
 }
 
@@ -164,7 +164,7 @@ impl Stage for SimulatedStage {
         to: SocketAddr,
     ) -> Outcome {
         match self.network.request(client, from, how, to) {
-            Ok(told) => outcome(told),
+            Ok(told) => Outcome::from(told),
             Err(error) => Outcome::Failed(error.to_string()),
         }
     }
@@ -194,7 +194,7 @@ impl Stage for SimulatedStage {
 
     fn ask_on(&mut self, conversation: &mut Conversation, _request: &str) -> Outcome {
         match self.network.ask(conversation) {
-            Ok(told) => outcome(told),
+            Ok(told) => Outcome::from(told),
             Err(error) => Outcome::Failed(error.to_string()),
         }
     }
@@ -312,23 +312,4 @@ impl Stage for SimulatedStage {
 
 fn refused(refusal: Refusal) -> DemoError {
     DemoError::Refused(refusal)
-}
-
-/// As the clients on Linux tell it.
-fn outcome(told: RequestOutcome) -> Outcome {
-    match told {
-        RequestOutcome::Answered(answer) => Outcome::Answered(Answer {
-            server: answer.server,
-            seen_peer: answer.seen_peer,
-            local: answer.local,
-            echo: String::new(),
-        }),
-        RequestOutcome::Refused => Outcome::Refused,
-        RequestOutcome::Closed => Outcome::Closed,
-        RequestOutcome::Unreachable => Outcome::Unreachable,
-        RequestOutcome::TimedOut => Outcome::TimedOut,
-        RequestOutcome::NotSent(_) | RequestOutcome::NoSuchAddress => {
-            Outcome::Failed(told.to_string())
-        }
-    }
 }

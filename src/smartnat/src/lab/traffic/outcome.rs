@@ -5,6 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use nix::errno::Errno;
+use smartnat_sim::walk::RequestOutcome;
 
 /// What a server answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +35,27 @@ pub enum Outcome {
     TimedOut,
     /// Something else, an answer that is none included.
     Failed(String),
+}
+
+/// As the clients of a lab tell it.
+impl From<RequestOutcome> for Outcome {
+    fn from(simulated: RequestOutcome) -> Self {
+        match simulated {
+            RequestOutcome::Answered(answer) => Self::Answered(Answer {
+                server: answer.server,
+                seen_peer: answer.seen_peer,
+                local: answer.local,
+                echo: String::new(),
+            }),
+            RequestOutcome::Refused => Self::Refused,
+            RequestOutcome::Closed => Self::Closed,
+            RequestOutcome::Unreachable => Self::Unreachable,
+            RequestOutcome::TimedOut => Self::TimedOut,
+            RequestOutcome::NotSent(_) | RequestOutcome::NoSuchAddress => {
+                Self::Failed(simulated.to_string())
+            }
+        }
+    }
 }
 
 impl Outcome {
