@@ -99,6 +99,11 @@ fn every_requirement_that_is_due_is_shown() {
         .map(|((letter, number), name, _)| format!("{letter}{number} ({name})"))
         .collect();
     assert!(missing.is_empty(), "no test shows {}", missing.join(", "));
+    // The promises to traffic and host are shown on the simulated and on the Linux kernel.
+    let on_both = |id: &Id| ["simulated", "packets"].iter().all(|arm| shown[id].contains_key(arm));
+    let of_traffic = (1..=18).map(|number| ('T', number));
+    let on_one: Vec<Id> = of_traffic.filter(|id| !on_both(id)).collect();
+    assert!(on_one.is_empty(), "one arm alone shows {on_one:?}");
 }
 
 /// All Rust files below a folder, but this one, in order.

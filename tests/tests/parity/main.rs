@@ -4,6 +4,7 @@
 //! `PACKETS` says how many packets each flavour gets, `PARITY_SEED` where chance begins.
 
 mod cases;
+mod explained;
 mod octets;
 mod packets;
 mod scene;
@@ -15,6 +16,7 @@ use std::fmt::Write as _;
 use smartnat_core::model::{ClusterObject, Family, IptablesFlavour};
 use smartnat_sim::walk::{Outcome, Packet};
 
+use explained::{Begun, wrong_explanation};
 use packets::{Dice, Memory};
 use scene::{Comparison, Foreign, Scene};
 use wire::Seen;
@@ -92,13 +94,14 @@ fn every_packet_meets_the_same_fate(flavour: IptablesFlavour) {
     let (wanted, seed) = (number("PACKETS", PACKETS as u64), number("PARITY_SEED", 1));
     let mut scene = Scene::build(flavour);
     let (mut carried, mut rounds, mut tally) = (0, 0, Tally::default());
+    let mut explanations = 0;
     while carried < wanted {
         let mut dice = Dice::new(seed.wrapping_mul(1_000_003).wrapping_add(rounds));
         let (config, objects) = (packets::config(&mut dice), packets::cluster(&mut dice));
         let foreign = packets::foreign(&mut dice);
         scene.begin(&config, &objects, &foreign);
         rounds += 1;
-        let mut memory = Memory::default();
+        let (mut memory, mut begun) = (Memory::default(), Begun::default());
         let mut story = Story { objects: &objects, foreign: &foreign, lines: Vec::new() };
         for _ in 0..PACKETS_A_ROUND {
             if dice.one_in(60) {
@@ -116,6 +119,18 @@ fn every_packet_meets_the_same_fate(flavour: IptablesFlavour) {
                 told(&found.linux),
                 found.trace
             );
+            let asked = begun.question(interface, &packet, &found.trace);
+            if let Some(question) = asked {
+                explanations += 1;
+                if let Some(told) = wrong_explanation(scene.explained(), &question, &found.linux) {
+                    panic!(
+                        "{flavour:?}, round {rounds} of PARITY_SEED={seed}, {config:?}\n{}\nLinux: {}\nexplained: {told:#?}\nsimulated:\n{}",
+                        story.told(),
+                        self::told(&found.linux),
+                        found.trace
+                    );
+                }
+            }
             tally.count(&packet, &found);
             memory.keep(interface, packet, &found.linux);
             carried += 1;
@@ -124,7 +139,10 @@ fn every_packet_meets_the_same_fate(flavour: IptablesFlavour) {
             }
         }
     }
-    println!("parity {flavour:?}: {carried} packets in {rounds} rounds agree{}", tally.told());
+    println!(
+        "parity {flavour:?}: {carried} packets in {rounds} rounds agree{}; {explanations} explained as they went",
+        tally.told()
+    );
 }
 
 // P1, P2, P4, T1, T2, T3, T4, T5, T6, T7, T8, T9, T10, T11, T12, T13: the same on both kernels.

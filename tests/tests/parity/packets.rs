@@ -175,6 +175,9 @@ pub(crate) fn foreign(dice: &mut Dice) -> Vec<Foreign> {
         .collect()
 }
 
+/// Ports of clients begin here; those of services are below.
+pub(crate) const FIRST_CLIENT_PORT: u16 = 20_000;
+
 /// Interface, address; the first ones are in most lists of sources.
 const CLIENTS: [(&str, &str); 14] = [
     ("ext1", "192.0.2.5"),
@@ -270,7 +273,7 @@ fn opening(dice: &mut Dice) -> (&'static str, Packet) {
     let number = (client * all.len() + target) * PORTS.len() + port;
     let number = u16::try_from(number * 2 + dice.below(2)).expect("14 · 13 · 16 · 2 ports");
     let (from, to, protocol) =
-        ((source, 20_000 + number), (all[target], PORTS[port].1), PORTS[port].0);
+        ((source, FIRST_CLIENT_PORT + number), (all[target], PORTS[port].1), PORTS[port].0);
     let packet = match dice.below(24) {
         0 | 1 => Packet::ping(source, to.0, from.1),
         2 => {

@@ -4,9 +4,15 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use smartnat_core::model::{ClusterObject, Family, GatewayConfig, IptablesFlavour};
-use smartnat_core::objects::{XtTable, XtTableId, XtTarget};
+use smartnat_core::compile::{adopt_numbers, sysctl_scope};
+use smartnat_core::explain;
+use smartnat_core::marks::MarkLayout;
+use smartnat_core::model::{ClusterObject, ClusterState, Family, GatewayConfig, IptablesFlavour};
+use smartnat_core::objects::{ObservationScope, XtTable, XtTableId, XtTarget};
+use smartnat_core::ops::Kernel as _;
 use smartnat_core::xtables_text::parse_rule;
+use smartnat_linux::XtablesSettings;
+use smartnat_linux::survey::obstacles;
 use smartnat_sim::kernel::{Policy, XtFlavour};
 use smartnat_sim::topology::{Host, Topology};
 use smartnat_sim::walk::{Network, Outcome, Packet, SimHost, Step, Trace};
@@ -76,6 +82,10 @@ pub(crate) struct Scene {
     simulated: SimHost,
     driver: Driver,
     draws: u64,
+    cluster: ClusterState,
+    config: GatewayConfig,
+    /// What `explain` is told, with what others have as it is read from the kernel.
+    explained: explain::Scene,
 }
 
 /// What one packet came to on both.
@@ -122,7 +132,9 @@ impl Scene {
             Wire::open(&rig.lab, "world", stations, ("eth0", "10.0.0.2".parse().expect("own")));
         let simulated = simulated_host(flavour);
         let driver = Driver::new(RigOptions::new(flavour).config, SimKernel::new(of(flavour)));
-        Self { flavour, rig, wire, simulated, driver, draws: 0 }
+        let (cluster, config) = (ClusterState::default(), GatewayConfig::default());
+        let explained = explain::Scene::default();
+        Self { flavour, rig, wire, simulated, driver, draws: 0, cluster, config, explained }
     }
 
     /// Both start anew, with these settings and objects, beside what others have.
@@ -148,6 +160,39 @@ impl Scene {
         self.driver = Driver::new(config.clone(), SimKernel::new(of(self.flavour)));
         self.drive(|driver| driver.start(objects.to_vec()));
         self.wire.everything_so_far();
+        (self.cluster, self.config) = (ClusterState::default(), config.clone());
+        self.tell(objects);
+    }
+
+    /// What `explain` goes by on this host.
+    pub(crate) fn explained(&self) -> &explain::Scene {
+        &self.explained
+    }
+
+    fn tell(&mut self, objects: &[ClusterObject]) {
+        for object in objects {
+            self.cluster.update(object.clone());
+        }
+        let (flavour, config) = (self.flavour, &self.config);
+        let kernel = &mut self.simulated.kernel;
+        let host = kernel.host();
+        let scope = ObservationScope {
+            table_base: config.table_base,
+            table_count: MarkLayout::new(config.mark_mask).max_uplinks(),
+            rule_priority: config.rule_priority,
+            sysctls: sysctl_scope(&host, config),
+        };
+        let held = kernel.observe(&scope).expect("the simulated kernel is read");
+        let others = || obstacles(flavour, XtablesSettings::default());
+        self.explained = explain::Scene {
+            cluster: self.cluster.clone(),
+            host,
+            numbers: adopt_numbers(&held, config),
+            config: config.clone(),
+            sysctls: held.sysctls,
+            foreign: self.rig.lab.run("gateway", others).expect("the gateway's namespace"),
+        };
+        assert_eq!(self.explained.foreign.unreadable, [""; 0]);
     }
 
     /// The cluster changes on both.
@@ -156,6 +201,7 @@ impl Scene {
         assert!(step.status.in_sync, "{:?}", step.events);
         self.drive(|driver| driver.cluster(objects.to_vec()));
         self.wire.everything_so_far();
+        self.tell(objects);
     }
 
     fn drive(&mut self, work: impl FnOnce(&mut Driver)) {

@@ -8,9 +8,9 @@ use smartnat_core::ops::{OpError, OpErrorClass};
 use smartnat_core::xtables_text::{ForeignTable, SavedTables};
 
 use super::native::base_chains;
-use super::{MAX_NAMED, target_of};
+use super::{MAX_NAMED, is_nft_read, saved_tables, target_of};
 use crate::routing::{Routing, interface_names};
-use crate::xtables::{Flavour, Xtables, XtablesSettings};
+use crate::xtables::{Flavour, XtablesSettings};
 
 /// Targets of iptables that translate addresses.
 const TRANSLATIONS: [&str; 5] = ["MASQUERADE", "SNAT", "DNAT", "NETMAP", "REDIRECT"];
@@ -24,13 +24,11 @@ struct Users(BTreeMap<Family, BTreeSet<String>>);
 /// the reasons are for people.
 pub fn forwarding_users(settings: XtablesSettings) -> BTreeMap<Family, Vec<String>> {
     let mut users = Users::default();
-    let mut nft_is_read = false;
-    for flavour in Flavour::ALL {
-        // A flavour without programs was not used by anybody.
-        let Ok(mut xtables) = Xtables::detect(flavour.into(), settings) else { continue };
-        match xtables.read() {
+    let saved = saved_tables(settings);
+    let nft_is_read = is_nft_read(&saved);
+    for (flavour, tables) in saved {
+        match tables {
             Ok(tables) => {
-                nft_is_read |= flavour == Flavour::Nft;
                 for (family, saved) in &tables {
                     users.of_iptables(flavour, *family, saved);
                 }

@@ -12,6 +12,7 @@ use std::net::{IpAddr, SocketAddr};
 use ipnet::IpNet;
 use serde::Serialize;
 use smartnat_core::model::{Family, IptablesFlavour, Protocol};
+use smartnat_core::ops::OpError;
 use smartnat_core::status::UplinkStatus;
 use smartnat_core::xtables_text::{ForeignTable, SavedTables};
 
@@ -94,13 +95,11 @@ pub struct Survey {
 /// in the result.
 pub fn survey(flavour: IptablesFlavour, settings: XtablesSettings, uplinks: &Uplinks) -> Survey {
     let mut found = Survey::default();
-    let mut nft_is_read = false;
-    for read in Flavour::ALL {
-        // A flavour without programs was not used by anybody.
-        let Ok(mut xtables) = Xtables::detect(read.into(), settings) else { continue };
-        match xtables.read() {
+    let saved = saved_tables(settings);
+    let nft_is_read = is_nft_read(&saved);
+    for (read, tables) in saved {
+        match tables {
             Ok(tables) => {
-                nft_is_read |= read == Flavour::Nft;
                 let ours = tables.values().any(|saved| !saved.ours.is_empty());
                 if ours || flavour == read.into() {
                     found.serving.insert(program(read));
@@ -124,6 +123,22 @@ pub fn survey(flavour: IptablesFlavour, settings: XtablesSettings, uplinks: &Upl
         Err(error) => found.unreadable.push(format!("listening sockets: {error}")),
     }
     found
+}
+
+type TablesByFamily = BTreeMap<Family, SavedTables>;
+
+/// What each flavour holds, or why it cannot be read. One without programs was not used by anybody.
+fn saved_tables(settings: XtablesSettings) -> Vec<(Flavour, Result<TablesByFamily, OpError>)> {
+    let read = |flavour: Flavour| {
+        let mut xtables = Xtables::detect(flavour.into(), settings).ok()?;
+        Some((flavour, xtables.read()))
+    };
+    Flavour::ALL.into_iter().filter_map(read).collect()
+}
+
+/// Whether iptables-nft was read, so that its chains need not be told once more as native ones.
+fn is_nft_read<T, E>(read: &[(Flavour, Result<T, E>)]) -> bool {
+    read.iter().any(|(flavour, tables)| *flavour == Flavour::Nft && tables.is_ok())
 }
 
 fn program(flavour: Flavour) -> String {

@@ -5,20 +5,18 @@ use smartnat_core::model::{Family, IptablesFlavour};
 use smartnat_core::objects::BuiltinHook;
 
 use super::native::{Hook, base_chains};
-use super::program;
-use crate::xtables::{Flavour, Xtables, XtablesSettings};
+use super::{is_nft_read, program, saved_tables};
+use crate::xtables::XtablesSettings;
 
 /// Reads them in the calling thread's network namespace. Our rules are, or will be, in `serving`.
 /// A part that cannot be read is named in the result.
 pub fn obstacles(serving: IptablesFlavour, settings: XtablesSettings) -> Foreign {
     let mut found = Foreign::default();
-    let mut nft_is_read = false;
-    for flavour in Flavour::ALL {
-        // A flavour without programs was not used by anybody.
-        let Ok(mut xtables) = Xtables::detect(flavour.into(), settings) else { continue };
-        match xtables.read() {
+    let saved = saved_tables(settings);
+    let nft_is_read = is_nft_read(&saved);
+    for (flavour, tables) in saved {
+        match tables {
             Ok(tables) => {
-                nft_is_read |= flavour == Flavour::Nft;
                 for (family, saved) in &tables {
                     let beside_ours = serving == flavour.into();
                     found.add_tables(&program(flavour), *family, beside_ours, saved);

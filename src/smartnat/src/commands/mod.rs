@@ -10,7 +10,8 @@ mod status;
 mod validate;
 
 use clap::CommandFactory;
-use smartnat_core::model::Backend;
+use smartnat_cluster::manifests::ManifestStore;
+use smartnat_core::model::{Backend, ClusterState};
 
 use crate::cli::{Cli, Command, OutputFormat};
 use crate::demo::{self, DemoError, DemoOptions, WhySimulated};
@@ -74,4 +75,16 @@ fn crd(format: OutputFormat) -> Result<Outcome, CommandError> {
         }
     }
     Ok(Outcome::Success)
+}
+
+/// The cluster in the directory of manifests; what is wrong in it goes to the log.
+fn cluster_of_manifests(settings: &Settings) -> Result<ClusterState, CommandError> {
+    let manifests = settings.require_manifests()?;
+    let (store, reload) = ManifestStore::load(manifests).map_err(|error| {
+        CommandError::Usage(format!("{error}; name a directory with --manifests DIR"))
+    })?;
+    for problem in &reload.problems {
+        tracing::warn!("{problem}");
+    }
+    Ok(store.cluster_state())
 }

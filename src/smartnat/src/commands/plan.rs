@@ -1,7 +1,6 @@
 //! `smartnat plan`.
 
 use serde_json::json;
-use smartnat_cluster::manifests::ManifestStore;
 use smartnat_core::model::Backend;
 
 use crate::cli::{OutputFormat, PlanArgs};
@@ -17,14 +16,7 @@ pub(super) fn plan(
     format: OutputFormat,
 ) -> Result<Outcome, CommandError> {
     settings.require_uplinks()?;
-    let manifests = settings.require_manifests()?;
-    let (store, reload) = ManifestStore::load(manifests).map_err(|error| {
-        CommandError::Usage(format!("{error}; name a directory with --manifests DIR"))
-    })?;
-    for problem in &reload.problems {
-        tracing::warn!("{problem}");
-    }
-    let cluster = store.cluster_state();
+    let cluster = super::cluster_of_manifests(settings)?;
     let config = settings.gateway.clone();
     let failed = |error: smartnat_core::ops::OpError| CommandError::Failed(error.to_string());
     let mut foreign = Vec::new();

@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use smartnat_cluster::manifests::ManifestStore;
 use smartnat_core::compile::adopt_numbers;
 use smartnat_core::explain::{Foreign, Scene};
 use smartnat_core::model::{Backend, ClusterState, HostState};
@@ -29,14 +28,7 @@ pub(super) fn scene(settings: &Settings, args: &ExplainArgs) -> Result<Found, Co
         return Ok(Found { scene: read(file)?, notes: Vec::new() });
     }
     settings.require_uplinks()?;
-    let manifests = settings.require_manifests()?;
-    let (store, reload) = ManifestStore::load(manifests).map_err(|error| {
-        CommandError::Usage(format!("{error}; name a directory with --manifests DIR"))
-    })?;
-    for problem in &reload.problems {
-        tracing::warn!("{problem}");
-    }
-    let cluster = store.cluster_state();
+    let cluster = crate::commands::cluster_of_manifests(settings)?;
     match &args.host {
         Some(file) => offline(settings, cluster, host_file::from_file(file)?, Vec::new()),
         None => of_this_host(settings, cluster),
