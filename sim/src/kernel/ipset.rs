@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use smartnat_core::model::Timestamp;
-use smartnat_core::objects::{IpSet, SET_PREFIX, SetElement, SetName, SetSpec};
+use smartnat_core::objects::{IpSet, SET_PREFIX, SetElement, SetKind, SetName, SetSpec};
 use smartnat_core::ops::OpError;
 
 use super::error::{busy, exists, invalid, not_found};
@@ -84,6 +84,7 @@ impl Sets {
         now: Timestamp,
     ) -> Result<(), OpError> {
         let set = self.get_mut(name)?;
+        let element = as_stored(element, set.spec.kind);
         if !element.fits(&set.spec) {
             return invalid(object(name), format_args!("{element} does not fit {:?}", set.spec));
         }
@@ -108,17 +109,16 @@ impl Sets {
 
     pub(super) fn delete(&mut self, name: &SetName, element: &SetElement) -> Result<(), OpError> {
         let set = self.get_mut(name)?;
+        let element = as_stored(*element, set.spec.kind);
         if !element.fits(&set.spec) {
             return invalid(object(name), format_args!("{element} does not fit {:?}", set.spec));
         }
-        set.elements.remove(element);
+        set.elements.remove(&element);
         Ok(())
     }
 
     pub(super) fn destroy(&mut self, name: &SetName, referenced: bool) -> Result<(), OpError> {
-        if !self.sets.contains_key(name) {
-            return missing(name);
-        }
+        self.get_mut(name)?;
         if referenced {
             return busy(object(name), "it is in use by a kernel component");
         }
@@ -134,10 +134,25 @@ impl Sets {
     }
 
     fn get_mut(&mut self, name: &SetName) -> Result<&mut Set, OpError> {
+        // The policy of the attribute comes before the lookup.
+        if name.0.len() > SetName::MAX_LEN {
+            return invalid(object(name), "a name has at most 31 bytes");
+        }
         match self.sets.get_mut(name) {
             Some(set) => Ok(set),
             None => missing(name),
         }
+    }
+}
+
+/// An address and the network of it alone are one on the wire (`IPSET_ATTR_CIDR` is absent or full).
+fn as_stored(element: SetElement, kind: SetKind) -> SetElement {
+    match (element, kind) {
+        (SetElement::Ip(ip), SetKind::HashNet) => SetElement::Net(ip.into()),
+        (SetElement::Net(net), SetKind::HashIp) if net.prefix_len() == net.max_prefix_len() => {
+            SetElement::Ip(net.addr())
+        }
+        (element, _) => element,
     }
 }
 

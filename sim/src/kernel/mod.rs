@@ -153,7 +153,8 @@ impl SimKernel {
                 self.write_sysctl(key, value)
             }
             (Domain::Sysctls, NetworkOp::ForgetSysctl { key, value }) => {
-                if let Some(value) = value {
+                // A setting that went with its interface has a record only.
+                if let Some(value) = value.as_ref().filter(|_| self.sysctl(key).is_some()) {
                     self.write_sysctl(key, value)?;
                 }
                 self.sysctls.forget(key);

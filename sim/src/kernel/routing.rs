@@ -150,6 +150,14 @@ impl Routing {
     /// matches anything: `ip rule del pref 100 lookup 7` takes one with a mark if that comes first.
     pub(super) fn delete_rule(&mut self, rule: &RoutingRule) -> Result<(), OpError> {
         let wanted = as_read_back(rule);
+        // Our executor asks for nothing that is not there exactly; the kernel then takes the first that fits.
+        let exact = |r: &HeldRule| {
+            r.protocol == ROUTE_PROTOCOL
+                && matches!(&r.body, RuleBody::Known(held) if *held == wanted)
+        };
+        if !self.rules.iter().any(exact) {
+            return not_found(rule_object(rule), "no such rule");
+        }
         let found = self.rules.iter().position(|r| {
             r.family == wanted.family
                 && r.priority == wanted.priority
@@ -192,8 +200,13 @@ impl Routing {
             return not_found(object, "cannot find device");
         }
         let found = self.routes.iter().position(|r| {
+            // Without a gateway any fits in IPv6 (ip6_route_del), where no scope tells; onlink is not compared.
+            let Route { table, destination, gateway, interface, .. } = &r.route;
             r.protocol == ROUTE_PROTOCOL
-                && Route { onlink: route.onlink, ..r.route.clone() } == *route
+                && (table, destination, interface)
+                    == (&route.table, &route.destination, &route.interface)
+                && (*gateway == route.gateway
+                    || route.family() == Family::V6 && route.gateway.is_none())
         });
         match found {
             Some(at) => {
@@ -228,21 +241,27 @@ impl Routing {
         let Some(link) = links.get(&route.interface) else {
             return not_found(object, "cannot find device");
         };
+        // ENETDOWN. Without carrier is up enough: the route is added and marked linkdown.
+        let down = || {
+            let detail = "device for nexthop is not up";
+            Err(OpError::new(OpErrorClass::Transient, object.clone(), detail))
+        };
+        // fib6_nh_init looks at the device of an onlink route before its gateway.
+        if route.onlink && family == Family::V6 && !link.up {
+            return down();
+        }
         match route.gateway {
             Some(gateway) if Family::of(&gateway) != family => {
                 return invalid(object, "gateway of another family");
             }
             // A link that is down has no subnets, so its gateways fail here: ENETUNREACH, EHOSTUNREACH.
             Some(gateway) => self.check_gateway(links, route, gateway)?,
-            None if route.onlink => return invalid(object, "onlink needs a gateway"),
+            None if route.onlink && family == Family::V4 => {
+                return invalid(object, "onlink needs a gateway");
+            }
             None => {}
         }
-        // ENETDOWN. Without carrier is up enough: the route is added and marked linkdown.
-        if !link.up {
-            let detail = "device for nexthop is not up";
-            return Err(OpError::new(OpErrorClass::Transient, object, detail));
-        }
-        Ok(())
+        if link.up { Ok(()) } else { down() }
     }
 
     fn check_gateway(&self, links: &Links, route: &Route, gateway: IpAddr) -> Result<(), OpError> {

@@ -287,6 +287,7 @@ impl Staged {
         }
         for op in ops {
             if let NetworkOp::DeleteChain { chain } = op {
+                chain::check_name(id, chain)?;
                 self.flush(chain)?;
             }
         }
@@ -300,7 +301,10 @@ impl Staged {
             NetworkOp::DeleteChain { chain } => self.delete_chain(chain),
             NetworkOp::InsertJump { hook, rule } => self.insert(*hook, 0, rule, sets),
             NetworkOp::DeleteJump { hook, rule } => self.delete_rule(*hook, rule),
-            NetworkOp::DeleteEmptyBuiltin { hook } => self.delete_empty_builtin(*hook),
+            NetworkOp::DeleteEmptyBuiltin { hook } => {
+                self.delete_empty_builtin(*hook);
+                Ok(())
+            }
             _ => invalid(self.describe(op), "is no operation of iptables"),
         }
     }
@@ -343,6 +347,7 @@ impl Staged {
         wanted: &XtRule,
         sets: &Sets,
     ) -> Result<(), OpError> {
+        self.check_target_name(wanted)?;
         self.check_hook(hook)?;
         let held = self.accept(hook.name(), wanted, sets)?;
         self.table.count_in(&held);
@@ -356,6 +361,7 @@ impl Staged {
 
     /// Deletes the first equal rule of a built-in chain.
     fn delete_rule(&mut self, hook: BuiltinHook, wanted: &XtRule) -> Result<(), OpError> {
+        self.check_target_name(wanted)?;
         self.check_hook(hook)?;
         let wanted = canonical(wanted);
         // `-D` with a jump to a chain that does not exist fails on the chain, in the same class.
@@ -375,9 +381,8 @@ impl Staged {
         Ok(())
     }
 
-    /// Where it is not empty, or has a policy, it stays.
-    fn delete_empty_builtin(&mut self, hook: BuiltinHook) -> Result<(), OpError> {
-        self.check_hook(hook)?;
+    /// Where it is not empty, or has a policy, it stays; one that is not there is gone already.
+    fn delete_empty_builtin(&mut self, hook: BuiltinHook) {
         if self.flavour == XtFlavour::Nft
             && self
                 .table
@@ -388,7 +393,6 @@ impl Staged {
             self.table.builtins.remove(&hook);
             self.table.created_builtins.remove(&hook);
         }
-        Ok(())
     }
 
     /// `-F`.
@@ -409,6 +413,7 @@ impl Staged {
     fn accept(&self, chain: &str, wanted: &XtRule, sets: &Sets) -> Result<XtRule, OpError> {
         let place = rule::Place { table: self.table.id, chain, by: self.by };
         rule::check(&place, wanted, sets)?;
+        self.check_target_name(wanted)?;
         if let Some(target) = wanted.jump_target()
             && !self.table.chains.contains_key(target)
         {
@@ -417,6 +422,11 @@ impl Staged {
             return not_found(self.object(chain), detail);
         }
         Ok(canonical(wanted))
+    }
+
+    /// The programs look at the name of a target before they look for anything.
+    fn check_target_name(&self, rule: &XtRule) -> Result<(), OpError> {
+        rule.jump_target().map_or(Ok(()), |target| chain::check_name(self.table.id, target))
     }
 
     fn check_hook(&self, hook: BuiltinHook) -> Result<(), OpError> {

@@ -158,7 +158,8 @@ fn routes_need_a_link_and_a_gateway_within_reach() {
         (route("::/0", Some("2001:db8::1"), "ext2"), Some(Invalid)),
         (onlink("::/0", "2001:db8:9::1", "ext1"), None),
         (onlink("::/0", "2001:db8::1", "ext2"), Some(Invalid)),
-        (Route { onlink: true, ..route("::/0", None, "ext1") }, Some(Invalid)),
+        (Route { onlink: true, ..route("0.0.0.0/0", None, "ext1") }, Some(Invalid)),
+        (Route { onlink: true, ..route("::/0", None, "ext1") }, None),
         (Route { table: 254, ..route("192.0.2.0/24", None, "ext1") }, Some(Invalid)),
     ];
     for (route, expected) in cases {

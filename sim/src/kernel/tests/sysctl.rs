@@ -66,7 +66,7 @@ fn what_is_recorded_is_observed_outside_the_scope_too() {
 fn values_and_interfaces_that_are_refused() {
     let cases = [
         (set(&filter("none"), "1"), Some(NotFound)),
-        (forget(&filter("none"), Some("1")), Some(NotFound)),
+        (forget(&filter("none"), Some("1")), None),
         (forget(&filter("none"), None), None),
         (set(&filter("all"), "1"), None),
         (set(&filter("ext1"), "x"), Some(Invalid)),

@@ -17,11 +17,11 @@ const MAX_DEPTH: usize = 15;
 pub(super) fn check(table: &XtTableRules, flavour: XtFlavour) -> Result<(), OpError> {
     for (hook, chain) in table.builtins() {
         check_targets(table, hook, hook.name(), &chain.rules)?;
-        let reached = reachable(table, &chain.rules);
+        let reached = reachable(table, flavour, &chain.rules);
         for name in &reached {
             check_targets(table, hook, &name.0, chain_rules(table, name))?;
         }
-        let depth = depth_below(table, &chain.rules, &reached);
+        let depth = depth_below(table, flavour, &chain.rules, &reached);
         let object = || chain_object(table.id(), hook.name());
         match depth {
             None => return invalid(object(), "too many links: the chains below it form a loop"),
@@ -38,17 +38,28 @@ fn chain_rules<'t>(table: &'t XtTableRules, name: &ChainName) -> &'t [XtRule] {
     table.chain(name).expect("a jump to a chain that does not exist is refused")
 }
 
-fn targets(rules: &[XtRule]) -> impl Iterator<Item = &ChainName> {
-    rules.iter().filter_map(XtRule::jump_target)
+/// Chains that the rules jump to. The legacy flavour (`mark_source_chains`) looks at none behind an
+/// unconditional verdict.
+fn targets(flavour: XtFlavour, rules: &[XtRule]) -> impl Iterator<Item = &ChainName> {
+    let ends = |rule: &XtRule| {
+        let verdict = matches!(rule.target, XtTarget::Accept | XtTarget::Drop | XtTarget::Return);
+        verdict && *rule == XtRule::new(rule.target.clone())
+    };
+    let read = rules.iter().take_while(move |rule| flavour == XtFlavour::Nft || !ends(rule));
+    read.filter_map(XtRule::jump_target)
 }
 
 /// All chains below `rules`.
-fn reachable<'t>(table: &'t XtTableRules, rules: &'t [XtRule]) -> BTreeSet<&'t ChainName> {
+fn reachable<'t>(
+    table: &'t XtTableRules,
+    flavour: XtFlavour,
+    rules: &'t [XtRule],
+) -> BTreeSet<&'t ChainName> {
     let mut reached = BTreeSet::new();
-    let mut queue: VecDeque<_> = targets(rules).collect();
+    let mut queue: VecDeque<_> = targets(flavour, rules).collect();
     while let Some(name) = queue.pop_front() {
         if reached.insert(name) {
-            queue.extend(targets(chain_rules(table, name)));
+            queue.extend(targets(flavour, chain_rules(table, name)));
         }
     }
     reached
@@ -57,16 +68,17 @@ fn reachable<'t>(table: &'t XtTableRules, rules: &'t [XtRule]) -> BTreeSet<&'t C
 /// The longest way down from `rules` in chains; `None` when there is a loop.
 fn depth_below(
     table: &XtTableRules,
+    flavour: XtFlavour,
     rules: &[XtRule],
     reached: &BTreeSet<&ChainName>,
 ) -> Option<usize> {
     let mut incoming: BTreeMap<&ChainName, usize> = BTreeMap::new();
     for name in reached {
-        for target in targets(chain_rules(table, name)) {
+        for target in targets(flavour, chain_rules(table, name)) {
             *incoming.entry(target).or_default() += 1;
         }
     }
-    let mut depths: BTreeMap<&ChainName, usize> = targets(rules).map(|t| (t, 1)).collect();
+    let mut depths: BTreeMap<&ChainName, usize> = targets(flavour, rules).map(|t| (t, 1)).collect();
     let mut ready: VecDeque<_> =
         reached.iter().copied().filter(|name| !incoming.contains_key(name)).collect();
     let (mut ordered, mut deepest) = (0, 0);
@@ -74,7 +86,7 @@ fn depth_below(
         ordered += 1;
         let depth = depths.get(name).copied().unwrap_or_default();
         deepest = deepest.max(depth);
-        for target in targets(chain_rules(table, name)) {
+        for target in targets(flavour, chain_rules(table, name)) {
             let below = depths.entry(target).or_default();
             *below = (*below).max(depth + 1);
             let left = incoming.get_mut(target).expect("counted above");

@@ -32,6 +32,10 @@ type Verdict = Result<(), &'static str>;
 pub(super) fn check(place: &Place, rule: &XtRule, sets: &Sets) -> Result<(), OpError> {
     let object = chain_object(place.table, place.chain);
     for name in rule.sets() {
+        // Found by the program's parser, before anything is looked up.
+        if name.0.len() > SetName::MAX_LEN {
+            return invalid(object, format_args!("setname {name} too long"));
+        }
         if sets.get(name).is_none() {
             return not_found(object, format_args!("set {name} doesn't exist"));
         }
@@ -114,15 +118,12 @@ fn has_ports(rule: &XtRule) -> bool {
     matches!(rule.protocol, Some(L4Match::Transport(_)))
 }
 
-/// The kernel takes any number of directions: with too few the set never matches.
+/// The kernel takes up to six directions whatever the set has (`IPSET_DIM_MAX`); a packet that meets a
+/// rule with another number than its set's is not modelled.
 fn check_set(place: &Place, name: &SetName, directions: &[SetDirection], sets: &Sets) -> Verdict {
     let spec = sets.get(name).ok_or("the set doesn't exist")?.spec;
     require(spec.family == place.table.family, "the protocol family of the set is not applicable")?;
-    let dimensions = match spec.kind {
-        SetKind::HashIp | SetKind::HashNet => 1,
-        SetKind::HashIpPortIp => 3,
-    };
-    require(directions.len() == dimensions, "one direction is needed for each dimension of the set")
+    require((1..=6).contains(&directions.len()), "one to six directions are needed")
 }
 
 fn check_target(place: &Place, rule: &XtRule, sets: &Sets) -> Verdict {
@@ -151,7 +152,11 @@ fn check_target(place: &Place, rule: &XtRule, sets: &Sets) -> Verdict {
         }
         XtTarget::Masquerade => require(table == XtTable::Nat, "MASQUERADE is for table nat alone"),
         XtTarget::NoTrack => require(table == XtTable::Raw, "CT is for table raw alone"),
-        XtTarget::AddSourceToSet { set } => check_set(place, set, &[SetDirection::Source], sets),
+        XtTarget::AddSourceToSet { set } => {
+            check_set(place, set, &[SetDirection::Source], sets)?;
+            let three = sets.get(set).is_some_and(|set| set.spec.kind == SetKind::HashIpPortIp);
+            require(!three, "adding to a set of three dimensions is not modelled")
+        }
         XtTarget::Unknown(_) => {
             require(place.by == Actor::Others, "a rule that is not understood cannot be written")
         }
