@@ -52,9 +52,11 @@ crd: ## Write crds/ anew from the Rust types
 	cargo run --quiet -- crd > crds/smartnat.aureacentral.com_mappings.yaml
 
 PACKETS ?= 20000
+SEQUENCES ?= 500
 
-parity: deps ## The same packets through the simulated and the Linux kernel: make parity PACKETS=20000
-	PACKETS=$(PACKETS) SMARTNAT_REQUIRE_PRIVILEGES=1 cargo test --release -p smartnat-tests --test parity -- --nocapture
+parity: deps ## The same packets and operations on the simulated and the Linux kernel: make parity PACKETS=20000
+	PACKETS=$(PACKETS) PARITY_SEQUENCES=$(SEQUENCES) SMARTNAT_REQUIRE_PRIVILEGES=1 \
+	  cargo test --release -p smartnat-tests --test parity --test parity_operations -- --nocapture
 
 TIME ?= 60
 

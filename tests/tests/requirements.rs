@@ -205,7 +205,9 @@ fn kind_of(path: &Path, item: &[&str]) -> &'static str {
     let golden = item.iter().any(|line| line.contains("insta::") || line.contains("_snapshot!"));
     if path.starts_with("tests/tests/contract") {
         "packets"
-    } else if path.starts_with("tests/tests/parity") {
+    } else if path.starts_with("tests/tests/parity")
+        || path.starts_with("tests/tests/parity_operations")
+    {
         "parity"
     } else if path.starts_with("tests/tests") || path.starts_with("src/smartnat/tests") {
         "program"
