@@ -7,6 +7,7 @@
 
 pub mod admit;
 pub mod compile;
+pub mod coordination;
 pub mod dataplane;
 pub mod diff;
 pub mod explain;

@@ -9,6 +9,8 @@ use crate::model::ObjectKey;
 
 /// Condition types and reasons: the only place where they are spelled.
 pub mod reason {
+    /// Condition type of an entry: other live instances hold the address too.
+    pub const SHARED: &str = "Shared";
     /// Condition type: the Mapping passed admission.
     pub const ACCEPTED: &str = "Accepted";
     /// Condition type: the dataplane was read back and serves this generation (T21).
@@ -27,10 +29,16 @@ pub mod reason {
     pub const WAITING: &str = "Waiting";
     /// Not programmed: no instance holds an address of it.
     pub const NO_INSTANCE: &str = "NoInstance";
+    /// Not programmed: it is being deleted, and the kernel was read back and holds nothing of it.
+    pub const REMOVED: &str = "Removed";
     /// Not programmed: it was not accepted.
     pub const NOT_ACCEPTED: &str = "NotAccepted";
     /// Not programmed yet.
     pub const PENDING: &str = "Pending";
+    /// Programmed is unknown: the instance has not renewed its Lease.
+    pub const INSTANCE_LOST: &str = "InstanceLost";
+    /// Shared: other live instances publish the address.
+    pub const HELD_BY_OTHERS: &str = "HeldByOthers";
     /// Not programmed: the kernel refused an operation.
     pub const KERNEL_ERROR: &str = "KernelError";
 }
@@ -80,6 +88,13 @@ pub struct MappingStatus {
     pub conditions: Vec<Condition>,
     /// Ports in the order of the specification; empty when not accepted.
     pub ports: Vec<PortStatus>,
+    /// Addresses of the pods that get new connections, of the families that the Mapping's own
+    /// addresses have, wherever these are held.
+    #[serde(default)]
+    pub pods: Vec<IpAddr>,
+    /// The kernel was read back and holds nothing of it (T20).
+    #[serde(default)]
+    pub released: bool,
     /// Remarks that are no failure: an address held nowhere, egress that an older Mapping won.
     pub remarks: Vec<String>,
 }
@@ -106,6 +121,8 @@ pub struct StatusReport {
     pub instance: String,
     /// Whether the kernel was read back and holds what is wanted.
     pub in_sync: bool,
+    /// Whether the kernel was read back and holds what `mappings` says, whatever is degraded.
+    pub read_back: bool,
     /// What keeps it from that: violations, refused operations, settings that match nothing.
     pub degraded: Vec<String>,
     /// Uplinks by name.

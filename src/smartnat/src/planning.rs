@@ -192,11 +192,12 @@ pub fn plan(
 
 /// All objects of a cluster as changes.
 pub fn objects(cluster: ClusterState) -> Vec<ClusterObject> {
-    let ClusterState { mappings, services, slices } = cluster;
+    let ClusterState { mappings, services, slices, published } = cluster;
     let services = services.into_values().map(ClusterObject::Service);
     let slices = slices.into_values().map(ClusterObject::EndpointSlice);
     let mappings = mappings.into_values().map(ClusterObject::Mapping);
-    services.chain(slices).chain(mappings).collect()
+    let published = published.into_iter().map(ClusterObject::Published);
+    services.chain(slices).chain(mappings).chain(published).collect()
 }
 
 #[cfg(test)]

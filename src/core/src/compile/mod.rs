@@ -53,26 +53,18 @@ pub fn compile(
     if uplinks.is_empty() {
         warnings.push(uplinks::nothing_matches(host, config));
     }
-    let held: BTreeMap<IpAddr, &str> = uplinks
+    let here: BTreeMap<IpAddr, &str> = uplinks
         .iter()
         .flat_map(|(name, u)| u.addresses.iter().map(move |a| (*a, name.as_str())))
         .collect();
+    let held: BTreeMap<IpAddr, &str> =
+        here.iter().filter(|(a, _)| cluster.may_serve(**a)).map(|(a, u)| (*a, *u)).collect();
 
     let mut remarks = BTreeMap::new();
     let mut mappings = BTreeMap::new();
     for (key, mapping) in admission.accepted.iter().filter(|(_, m)| !m.deleting) {
-        let elsewhere: Vec<String> = mapping
-            .addresses
-            .iter()
-            .filter(|a| !held.contains_key(a))
-            .map(ToString::to_string)
-            .collect();
-        if !elsewhere.is_empty() {
-            note(
-                &mut remarks,
-                key,
-                format!("not on an uplink of this host: {}", elsewhere.join(", ")),
-            );
+        for (why, addresses) in unserved(mapping, &here, &held) {
+            note(&mut remarks, key, format!("{why}: {}", addresses.join(", ")));
         }
         if let Some(plane) = mapping_plane(mapping, &resolved[key], &held) {
             mappings.insert(key.clone(), plane);
@@ -104,6 +96,24 @@ pub fn compile(
         remarks,
         warnings,
     }
+}
+
+/// The addresses of a Mapping that are not served here, by the reason why.
+fn unserved(
+    mapping: &AdmittedMapping,
+    here: &BTreeMap<IpAddr, &str>,
+    held: &BTreeMap<IpAddr, &str>,
+) -> BTreeMap<&'static str, Vec<String>> {
+    let mut reasons: BTreeMap<_, Vec<String>> = BTreeMap::new();
+    for address in mapping.addresses.iter().filter(|a| !held.contains_key(a)) {
+        let why = if here.contains_key(address) {
+            "not yet published in the Lease of this instance"
+        } else {
+            "not on an uplink of this host"
+        };
+        reasons.entry(why).or_default().push(address.to_string());
+    }
+    reasons
 }
 
 /// The sysctls that a compilation for this host reads.

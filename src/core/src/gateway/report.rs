@@ -50,11 +50,15 @@ impl Reporter {
             status.service_vip = service.and_then(|s| s.cluster_ips.first().copied());
             mappings.insert(key.clone(), status);
         }
+        for (key, status) in &mut mappings {
+            status.released = !dataplane.mappings.contains_key(key);
+        }
         let events = verdicts(&self.draft.mappings, &mappings);
         self.held_back = violations.first().map(ToString::to_string);
         self.draft = StatusReport {
             instance: String::new(),
             in_sync: true,
+            read_back: true,
             degraded: warnings
                 .into_iter()
                 .chain(violations.iter().map(ToString::to_string))
@@ -82,6 +86,7 @@ impl Reporter {
             (None, Some(failure)) => Some((reason::KERNEL_ERROR, failure.to_string())),
             (None, None) => Some((reason::PENDING, "not read back yet".into())),
         };
+        report.read_back = unprogrammed_since.is_none();
         if let Some((why, detail)) = unprogrammed_since {
             for status in report.mappings.values_mut() {
                 unprogrammed(status, why, &detail);
@@ -116,8 +121,10 @@ fn condition(kind: &str, status: bool, reason: &str, message: impl Into<String>)
 }
 
 fn unprogrammed(status: &mut MappingStatus, why: &str, detail: &str) {
+    status.released = false;
     for condition in &mut status.conditions {
-        if condition.kind == reason::PROGRAMMED && condition.status {
+        let told = condition.status || condition.reason == reason::REMOVED;
+        if condition.kind == reason::PROGRAMMED && told {
             condition.status = false;
             condition.reason = why.into();
             condition.message = detail.into();
@@ -163,6 +170,8 @@ fn rejected(rejection: &Rejection, generation: i64) -> MappingStatus {
             ),
         ],
         ports: Vec::new(),
+        pods: Vec::new(),
+        released: false,
         remarks: Vec::new(),
     }
 }
@@ -180,7 +189,10 @@ fn accepted(
         .unwrap_or_default();
     let ports: Vec<PortStatus> =
         mapping.ports.iter().zip(resolved).map(|(p, r)| port_status(p, r, &held)).collect();
-    let programmed = if held.is_empty() {
+    let programmed = if mapping.deleting {
+        let text = "it is being deleted and the kernel holds nothing of it";
+        condition(reason::PROGRAMMED, false, reason::REMOVED, text)
+    } else if held.is_empty() {
         condition(
             reason::PROGRAMMED,
             false,
@@ -198,21 +210,23 @@ fn accepted(
             condition(reason::PROGRAMMED, true, reason::WAITING, waiting.join("; "))
         }
     };
-    let pods = |address: &IpAddr| -> Vec<IpAddr> {
-        let family = Family::of(address);
-        let all: BTreeSet<IpAddr> = resolved
-            .iter()
-            .flat_map(|r| r.families.of(family).active.iter().map(|e| e.address))
-            .collect();
-        all.into_iter().collect()
-    };
+    let families: BTreeSet<Family> = mapping.addresses.iter().map(Family::of).collect();
+    let pods: BTreeSet<IpAddr> = families
+        .into_iter()
+        .flat_map(|family| resolved.iter().flat_map(move |r| &r.families.of(family).active))
+        .map(|endpoint| endpoint.address)
+        .collect();
+    let of_family =
+        |a: &IpAddr| pods.iter().copied().filter(|p| Family::of(p) == Family::of(a)).collect();
     MappingStatus {
         observed_generation: mapping.generation,
         invalid: "no".into(),
         service_vip: None,
-        configured_addresses: held.iter().map(|a| (*a, pods(a))).collect(),
+        configured_addresses: held.iter().map(|a| (*a, of_family(a))).collect(),
         conditions: vec![condition(reason::ACCEPTED, true, reason::VALID, "valid"), programmed],
         ports,
+        pods: pods.into_iter().collect(),
+        released: false,
         remarks,
     }
 }

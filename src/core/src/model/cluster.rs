@@ -1,6 +1,6 @@
 //! Cluster objects, reduced to what a decision reads.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
@@ -17,6 +17,10 @@ pub struct ClusterState {
     pub services: BTreeMap<ObjectKey, Service>,
     /// Endpoint slices (legacy Endpoints are read into the same form).
     pub slices: BTreeMap<ObjectKey, EndpointSlice>,
+    /// External addresses that this instance has told the cluster to hold; no other is served.
+    /// `None` without a cluster, where there is nobody to tell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub published: Option<BTreeSet<IpAddr>>,
 }
 
 /// Which kind of object a key names.
@@ -41,9 +45,16 @@ pub enum ClusterObject {
     EndpointSlice(EndpointSlice),
     /// The object is gone.
     Deleted(ObjectKind, ObjectKey),
+    /// The external addresses that this instance now has told the cluster to hold.
+    Published(BTreeSet<IpAddr>),
 }
 
 impl ClusterState {
+    /// Whether this instance may serve an external address that its host holds.
+    pub fn may_serve(&self, address: IpAddr) -> bool {
+        self.published.as_ref().is_none_or(|published| published.contains(&address))
+    }
+
     /// Folds one change into the state.
     pub fn update(&mut self, object: ClusterObject) {
         match object {
@@ -56,6 +67,7 @@ impl ClusterState {
             ClusterObject::EndpointSlice(s) => {
                 self.slices.insert(s.key.clone(), s);
             }
+            ClusterObject::Published(addresses) => self.published = Some(addresses),
             ClusterObject::Deleted(ObjectKind::Mapping, key) => {
                 self.mappings.remove(&key);
             }

@@ -17,6 +17,8 @@ fn mapping(conditions: Vec<Condition>, ports: Vec<PortStatus>) -> MappingStatus 
         configured_addresses: BTreeMap::new(),
         conditions,
         ports,
+        pods: Vec::new(),
+        released: false,
         remarks: Vec::new(),
     }
 }
