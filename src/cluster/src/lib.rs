@@ -8,3 +8,4 @@ pub mod convert;
 pub mod fuzz_targets;
 pub mod manifests;
 pub mod store;
+pub mod write;

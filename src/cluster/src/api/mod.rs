@@ -24,8 +24,7 @@ pub const VERSION: &str = "v1alpha1";
 pub const KIND: &str = "Mapping";
 /// `apiVersion` of a Mapping.
 pub const API_VERSION: &str = "smartnat.aureacentral.com/v1alpha1";
-/// Finalizer of the Go version, kept (T20).
-pub const FINALIZER: &str = "mapping.finalizers.aureacentral.com";
+pub use smartnat_core::coordination::FINALIZER;
 
 /// What is exposed: external addresses and ports, to whom, and which Service answers.
 // Fields that the API server requires have a default here: the core's admission names all

@@ -70,7 +70,7 @@ pub fn object_key(metadata: &ObjectMeta) -> Result<ObjectKey, ConversionError> {
     Ok(ObjectKey::new(namespace, name))
 }
 
-fn is_dns_name(name: &str) -> bool {
+pub(crate) fn is_dns_name(name: &str) -> bool {
     let inner = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-' || c == b'.';
     let edge = |c: Option<u8>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
     name.len() <= 253
@@ -80,7 +80,7 @@ fn is_dns_name(name: &str) -> bool {
 }
 
 /// Milliseconds since the epoch; a time before it is the epoch.
-fn timestamp(time: &Time) -> Timestamp {
+pub(crate) fn timestamp(time: &Time) -> Timestamp {
     Timestamp(u64::try_from(time.0.as_millisecond()).unwrap_or(0))
 }
 

@@ -6,7 +6,7 @@ use super::Coordinator;
 use super::io::Write;
 use super::peers::Life;
 use super::records::{
-    AddressEntry, MappingRecord, StatusCondition, Truth, condition, date, same_entries,
+    AddressEntry, MappingRecord, StatusCondition, Truth, condition, date, same_entries, shortened,
 };
 use crate::model::ObjectKey;
 use crate::status::reason;
@@ -47,7 +47,7 @@ impl Coordinator {
                 kind: reason::PROGRAMMED.into(),
                 truth: programmed.status.into(),
                 reason: programmed.reason.clone(),
-                message: programmed.message.clone(),
+                message: shortened(programmed.message.clone()),
                 generation: record.generation,
                 since: self.now,
             }];
@@ -64,7 +64,7 @@ impl Coordinator {
             kind: reason::SHARED.into(),
             truth: Truth::True,
             reason: reason::HELD_BY_OTHERS.into(),
-            message: format!("also held by {}", others.join(", ")),
+            message: shortened(format!("also held by {}", others.join(", "))),
             generation,
             since: self.now,
         })

@@ -125,6 +125,15 @@ impl StatusCondition {
     }
 }
 
+/// Longest message of a condition: `metav1.Condition` takes 32,768 bytes, a reader much less.
+const MAX_MESSAGE: usize = 4_096;
+
+/// As much of a text as a message takes, in whole characters.
+pub(super) fn shortened(mut text: String) -> String {
+    text.truncate(text.floor_char_boundary(MAX_MESSAGE));
+    text
+}
+
 /// The condition of a type.
 pub(super) fn condition<'a>(all: &'a [StatusCondition], kind: &str) -> Option<&'a StatusCondition> {
     all.iter().find(|c| c.kind == kind)

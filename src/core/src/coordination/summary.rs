@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use super::finalizers::is_going;
 use super::io::{ClusterEvent, Subject, Write};
 use super::peers::Life;
-use super::records::{MappingRecord, StatusCondition, Summary, Truth, condition, date};
+use super::records::{MappingRecord, StatusCondition, Summary, Truth, condition, date, shortened};
 use super::{Coordinator, PENDING_MILLIS};
 use crate::model::{Family, ObjectKey};
 use crate::status::{MappingStatus, reason};
@@ -83,7 +83,7 @@ impl Coordinator {
             kind: kind.into(),
             truth,
             reason: reason.into(),
-            message,
+            message: shortened(message),
             generation: record.generation,
             since: self.now,
         };
@@ -104,7 +104,7 @@ impl Coordinator {
         let count = |f| status.pods.iter().filter(|p| Family::of(p) == f).count();
         let endpoints = Family::ALL.map(count).into_iter().max().unwrap_or_default();
         Summary {
-            invalid: Some(status.invalid.clone()),
+            invalid: Some(shortened(status.invalid.clone())),
             service_vip: status.service_vip,
             configured_addresses: held.iter().filter(|_| is_valid).map(|a| (*a, pods(a))).collect(),
             observed_generation: Some(record.generation),
