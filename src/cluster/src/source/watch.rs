@@ -1,0 +1,321 @@
+//! Follows one resource: a paged list, then a watch that is resumed where it broke off.
+//!
+//! The loop is our own because the ready-made one hides what matters here: that a watch is well
+//! again (it has nothing to tell on a quiet resource), how old a list is, and that a server may
+//! refuse to resume with a plain 410.
+
+use std::time::Duration;
+
+use futures_util::{Stream, StreamExt};
+use kube::api::{Api, ListParams, WatchEvent, WatchParams};
+use kube::{Client, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, timeout};
+use tracing::warn;
+
+use super::backoff::Backoff;
+use super::classify::Failure;
+use super::trouble::{Attempt, TroubleClass, Verb, WatchTrouble, WatchedResource};
+use super::version::revision;
+use crate::api;
+
+/// The server ends a watch after this time; the next one resumes it.
+const WATCH_SECONDS: u32 = 290;
+/// A watch without a sign of life is resumed on a new connection. Servers send a bookmark a minute.
+const SILENCE: Duration = Duration::from_secs(150);
+/// No page of a list takes longer, nor the beginning of a watch.
+const ANSWER: Duration = Duration::from_secs(30);
+/// A watch that lived this long is none that breaks at once.
+const STEADY: Duration = Duration::from_secs(1);
+/// So many lists in a row that are older than what the server has shown before mean that it was
+/// set back to an earlier state for good (a backup), not that it lags.
+const STALE_LISTS: u32 = 8;
+
+/// What happens to a resource.
+#[derive(Debug)]
+pub(super) enum Step<K> {
+    /// A list begins. With `resets` it holds even where newer states are known.
+    ListBegan { resets: bool },
+    /// Objects of the list.
+    Page(Vec<K>),
+    /// The list is complete.
+    Listed,
+    /// The list did not come to its end.
+    ListAbandoned,
+    /// An object was added or changed.
+    Applied(Box<K>),
+    /// An object was deleted.
+    Deleted(Box<K>),
+    /// The watch is in trouble.
+    Trouble(WatchTrouble),
+    /// The watch works.
+    Well,
+}
+
+/// Nobody listens any more.
+pub(super) struct Closed;
+
+/// Follows one resource.
+pub(super) struct Watch<K, I> {
+    pub(super) api: Api<K>,
+    pub(super) client: Client,
+    pub(super) resource: WatchedResource,
+    /// `None`: all namespaces.
+    pub(super) namespace: Option<String>,
+    /// Empty: all objects.
+    pub(super) labels: String,
+    pub(super) page_size: u32,
+    /// Makes what is told of what happens.
+    pub(super) tells: fn(Step<K>) -> I,
+    pub(super) to: mpsc::Sender<I>,
+}
+
+/// How a watch ended.
+enum Ending {
+    /// It can be resumed.
+    Cut,
+    /// It can be resumed, but the server had something to say.
+    Refused(Failure),
+    /// The receiver is gone.
+    Closed,
+}
+
+/// What is remembered between requests.
+#[derive(Default)]
+struct Progress {
+    backoff: Backoff,
+    failures: u32,
+    stale_lists: u32,
+    /// The newest revision that the server has shown.
+    newest: Option<u64>,
+}
+
+impl Progress {
+    fn saw(&mut self, version: &str) {
+        self.newest = self.newest.max(revision(version));
+    }
+}
+
+impl<K, I> Watch<K, I>
+where
+    K: Resource + Clone + DeserializeOwned + std::fmt::Debug,
+{
+    /// Follows the resource until nobody listens any more.
+    pub(super) async fn run(self) {
+        let mut progress = Progress::default();
+        loop {
+            let Ok(version) = self.list(&mut progress).await else { return };
+            if self.follow(version, &mut progress).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn tell(&self, step: Step<K>) -> Result<(), Closed> {
+        self.to.send((self.tells)(step)).await.map_err(|_| Closed)
+    }
+
+    fn attempt(&self, verb: Verb) -> Attempt {
+        Attempt { verb, resource: self.resource, namespace: self.namespace.clone() }
+    }
+
+    /// Lists until a list comes to its end; returns its resourceVersion.
+    async fn list(&self, progress: &mut Progress) -> Result<String, Closed> {
+        loop {
+            match self.list_once(progress).await? {
+                Ok(version) => {
+                    progress.stale_lists = 0;
+                    progress.failures = 0;
+                    self.tell(Step::Well).await?;
+                    return Ok(version);
+                }
+                Err(failure) => self.fail(Verb::List, failure, progress).await?,
+            }
+        }
+    }
+
+    async fn list_once(&self, progress: &mut Progress) -> Result<Result<String, Failure>, Closed> {
+        let mut params = ListParams::default().labels(&self.labels).limit(self.page_size);
+        let mut began = false;
+        loop {
+            let page = match timeout(ANSWER, self.api.list(&params)).await {
+                Ok(Ok(page)) => Ok(page),
+                Ok(Err(error)) => Err(Failure::of(&error, &self.attempt(Verb::List))),
+                Err(_) => Err(Failure::timeout(ANSWER)),
+            };
+            let page = match page {
+                Ok(page) => page,
+                Err(failure) => {
+                    if began {
+                        self.tell(Step::ListAbandoned).await?;
+                    }
+                    return Ok(Err(failure));
+                }
+            };
+            let version = page.metadata.resource_version.unwrap_or_default();
+            if !began {
+                match judge(&version, progress) {
+                    Ok(resets) => self.tell(Step::ListBegan { resets }).await?,
+                    Err(failure) => return Ok(Err(failure)),
+                }
+                began = true;
+            }
+            self.tell(Step::Page(page.items)).await?;
+            params.continue_token = page.metadata.continue_.filter(|token| !token.is_empty());
+            if params.continue_token.is_none() {
+                progress.saw(&version);
+                self.tell(Step::Listed).await?;
+                return Ok(Ok(version));
+            }
+        }
+    }
+
+    /// Watches from `version` on until a new list is needed.
+    async fn follow(&self, mut version: String, progress: &mut Progress) -> Result<(), Closed> {
+        let params = WatchParams {
+            label_selector: Some(self.labels.clone()).filter(|labels| !labels.is_empty()),
+            timeout: Some(WATCH_SECONDS),
+            bookmarks: true,
+            ..WatchParams::default()
+        };
+        loop {
+            let failure = match timeout(ANSWER, self.api.watch(&params, &version)).await {
+                Err(_) => Failure::timeout(ANSWER),
+                Ok(Err(error)) => Failure::of(&error, &self.attempt(Verb::Watch)),
+                Ok(Ok(stream)) => {
+                    progress.failures = 0;
+                    self.tell(Step::Well).await?;
+                    let began = Instant::now();
+                    let ending = self.consume(stream, &mut version, progress).await;
+                    if began.elapsed() >= STEADY {
+                        progress.backoff.reset();
+                    }
+                    match ending {
+                        Ending::Closed => return Err(Closed),
+                        Ending::Cut => {
+                            sleep(progress.backoff.after_cut()).await;
+                            continue;
+                        }
+                        Ending::Refused(failure) => failure,
+                    }
+                }
+            };
+            // What came after the definition was deleted is another history.
+            let anew = matches!(
+                failure.class,
+                TroubleClass::Gone | TroubleClass::NotInstalled | TroubleClass::WrongVersion { .. }
+            );
+            self.fail(Verb::Watch, failure, progress).await?;
+            if anew {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Hands on what a watch tells. `version` is where to resume.
+    async fn consume(
+        &self,
+        stream: impl Stream<Item = kube::Result<WatchEvent<K>>>,
+        version: &mut String,
+        progress: &mut Progress,
+    ) -> Ending {
+        let mut stream = std::pin::pin!(stream);
+        loop {
+            let Ok(Some(event)) = timeout(SILENCE, stream.next()).await else { return Ending::Cut };
+            let (seen, step) = match event {
+                Ok(WatchEvent::Added(object) | WatchEvent::Modified(object)) => {
+                    (object.resource_version(), Some(Step::Applied(Box::new(object))))
+                }
+                Ok(WatchEvent::Deleted(object)) => {
+                    (object.resource_version(), Some(Step::Deleted(Box::new(object))))
+                }
+                Ok(WatchEvent::Bookmark(bookmark)) => {
+                    (Some(bookmark.metadata.resource_version), None)
+                }
+                Ok(WatchEvent::Error(status)) => {
+                    return Ending::Refused(Failure::of_status(
+                        &status,
+                        &self.attempt(Verb::Watch),
+                    ));
+                }
+                Err(error @ kube::Error::Api(_)) => {
+                    return Ending::Refused(Failure::of(&error, &self.attempt(Verb::Watch)));
+                }
+                // It would come again and again, and hold up all the others.
+                Err(kube::Error::SerdeError(error)) => {
+                    warn!(resource = %self.resource, %error, "an event that cannot be read is left out");
+                    continue;
+                }
+                Err(_) => return Ending::Cut,
+            };
+            if let Some(step) = step
+                && self.tell(step).await.is_err()
+            {
+                return Ending::Closed;
+            }
+            if let Some(seen) = seen.filter(|seen| !seen.is_empty()) {
+                progress.saw(&seen);
+                *version = seen;
+                progress.backoff.reset();
+            }
+        }
+    }
+
+    /// Tells of a failure and waits before the next attempt.
+    async fn fail(
+        &self,
+        verb: Verb,
+        mut failure: Failure,
+        progress: &mut Progress,
+    ) -> Result<(), Closed> {
+        if failure.class == TroubleClass::NotInstalled && self.resource == WatchedResource::Mappings
+        {
+            failure = self.tell_versions_apart(failure).await;
+        }
+        progress.failures = progress.failures.saturating_add(1);
+        let mut pause = progress.backoff.after(&failure.class);
+        if let Some(seconds) = failure.retry_after {
+            pause = pause.max(Duration::from_secs(seconds.into())).min(ANSWER);
+        }
+        let trouble = failure.trouble(&self.attempt(verb), progress.failures);
+        self.tell(Step::Trouble(trouble)).await?;
+        sleep(pause).await;
+        Ok(())
+    }
+
+    /// No such resource: is the definition missing, or is it one of another version?
+    async fn tell_versions_apart(&self, failure: Failure) -> Failure {
+        let Ok(Ok(groups)) = timeout(ANSWER, self.client.list_api_groups()).await else {
+            return failure;
+        };
+        let served: Vec<String> = groups
+            .groups
+            .into_iter()
+            .filter(|group| group.name == api::GROUP)
+            .flat_map(|group| group.versions)
+            .map(|version| version.version)
+            .collect();
+        if served.is_empty() || served.iter().any(|version| version == api::VERSION) {
+            return failure;
+        }
+        Failure::of_class(TroubleClass::WrongVersion { served }, String::new())
+    }
+}
+
+/// Whether a list of this version is to be believed, and whether it replaces what is newer.
+fn judge(version: &str, progress: &mut Progress) -> Result<bool, Failure> {
+    let (Some(listed), Some(newest)) = (revision(version), progress.newest) else {
+        return Ok(false);
+    };
+    if listed >= newest {
+        return Ok(false);
+    }
+    progress.stale_lists += 1;
+    if progress.stale_lists > STALE_LISTS {
+        progress.newest = None;
+        return Ok(true);
+    }
+    let detail = format!("resourceVersion {listed}, before {newest}");
+    Err(Failure::of_class(TroubleClass::Stale, detail))
+}
