@@ -2,9 +2,11 @@
 //! as its user starts it.
 
 pub mod arm;
+pub mod control_plane;
 mod engine;
 pub mod host_text;
 mod program;
+pub mod relay;
 mod rig;
 pub mod sctp;
 

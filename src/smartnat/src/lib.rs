@@ -10,6 +10,7 @@ pub mod error;
 pub mod host_file;
 pub mod lab;
 pub mod logging;
+pub mod membership;
 pub mod output;
 pub mod planning;
 pub mod render;

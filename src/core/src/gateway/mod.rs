@@ -227,6 +227,11 @@ impl Gateway {
         self.report.latest()
     }
 
+    /// What it was told of the cluster; `None` before the first time.
+    pub fn cluster(&self) -> Option<&ClusterState> {
+        self.cluster.as_ref()
+    }
+
     /// Whether nothing is under way: the next change comes from outside or with time.
     pub fn is_idle(&self) -> bool {
         self.stage == Stage::Idle && self.awaiting.is_none() && self.outbox.is_empty()

@@ -126,6 +126,39 @@ impl KernelFlags {
     }
 }
 
+/// How a cluster is reached, and how instances share it.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Cluster (without --manifests)")]
+pub struct ClusterFlags {
+    /// Where the API server is [default: KUBECONFIG, the pod's account, ~/.kube/config]
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<String>,
+    /// Namespace of the instances' Leases [default: the pod's, else smartnat-system]
+    #[arg(long, value_name = "NAME")]
+    namespace: Option<String>,
+    /// An instance that has not renewed its Lease for so long counts as lapsed [default: 15]
+    #[arg(long, value_name = "SECONDS")]
+    lease_seconds: Option<String>,
+    /// So long a lapsed instance holds up the deletion of a Mapping [default: 60]
+    #[arg(long, value_name = "MINUTES")]
+    max_finalize_wait_minutes: Option<String>,
+    /// Where the last good snapshot is kept, to serve from it when the API server can't be reached
+    /// after a restart or reboot [default: /var/lib/smartnat]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<String>,
+}
+
+impl ClusterFlags {
+    /// Adds what was given.
+    pub fn add_to(&self, layer: &mut Layer) {
+        layer.flag("kubeconfig", self.kubeconfig.as_ref());
+        layer.flag("namespace", self.namespace.as_ref());
+        layer.flag("leaseSeconds", self.lease_seconds.as_ref());
+        layer.flag("maxFinalizeWaitMinutes", self.max_finalize_wait_minutes.as_ref());
+        layer.flag("dataDir", self.data_dir.as_ref());
+    }
+}
+
 /// Arguments of `demo`.
 #[derive(Args, Clone, Debug, Default)]
 #[command(after_help = "\

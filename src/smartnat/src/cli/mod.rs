@@ -5,7 +5,7 @@ mod flags;
 #[cfg(test)]
 mod tests;
 
-pub use flags::{CommonFlags, DemoArgs, GatewayFlags, KernelFlags, OutputFormat};
+pub use flags::{ClusterFlags, CommonFlags, DemoArgs, GatewayFlags, KernelFlags, OutputFormat};
 
 use std::path::PathBuf;
 
@@ -80,19 +80,23 @@ pub enum Command {
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
+  smartnat run --uplink-pattern 'eth[1-9]'                          Mappings of the cluster
+  smartnat run --kubeconfig admin.conf --uplink eth1                the same from outside it
   smartnat run --manifests /etc/smartnat/manifests --uplink-pattern 'eth[1-9]'
   smartnat run --manifests m/ --uplink eth1 --gateway eth1=203.0.113.1 --gateway eth1=2001:db8::1
   smartnat run --manifests m/ --uplink eth1 --backend simulated     a dry run without root
   SNCTRLR_INTERFACES_PATTERN='eth[1-9]' SNCTRLR_DEFAULT_GW_INTERFACE=eth0 smartnat run --manifests m/
 
-Edit, add and delete files in the directory; the host follows. SIGHUP reads everything anew.
+Without --manifests it follows a cluster; each instance needs a name of its own (--instance), which
+is the host's unless given. With --manifests, edit, add and delete files in the directory; the host
+follows. SIGHUP reads everything anew. With --backend simulated nothing is written to the cluster.
 SIGTERM and SIGINT end the program and leave the dataplane serving; `smartnat cleanup` removes it.
 
 Files in the state directory, named by the inode of the network namespace (`stat -Lc %i /proc/self/ns/net`):
   INODE.status.json   what `smartnat status` shows
   INODE.stats.json    counters: operations, processes_started, syncs")]
 pub struct RunArgs {
-    /// Directory of YAML files with Mappings, Services and endpoints
+    /// Directory of YAML files with Mappings, Services and endpoints, instead of a cluster
     #[arg(long, value_name = "DIR")]
     pub manifests: Option<String>,
     /// Create this file when the dataplane was read back and serves for the first time
@@ -104,6 +108,9 @@ pub struct RunArgs {
     /// What carries the dataplane.
     #[command(flatten)]
     pub kernel: KernelFlags,
+    /// How the cluster is reached.
+    #[command(flatten)]
+    pub cluster: ClusterFlags,
 }
 
 /// Arguments of `validate`.
@@ -237,6 +244,7 @@ impl Cli {
                 layer.flag("manifests", args.manifests.as_ref());
                 args.gateway.add_to(&mut layer);
                 args.kernel.add_to(&mut layer);
+                args.cluster.add_to(&mut layer);
             }
             Command::Validate(args) => args.gateway.add_to(&mut layer),
             Command::Plan(args) => {

@@ -14,6 +14,7 @@ use crate::driver::host::Host;
 use crate::driver::sources::{Manifests, Signals};
 use crate::driver::{Driver, Incoming, Journal, KernelThread, ThreadEnded};
 use crate::error::{CommandError, Outcome};
+use crate::membership::{self, Membership};
 use crate::settings::{LEGACY_PREFIX, Origin, Settings};
 use crate::state_files::{StateFiles, remove_if_there};
 use crate::{backend, simulated};
@@ -24,7 +25,6 @@ const QUEUE: usize = 16;
 /// Runs until it is told to end.
 pub(super) fn run(settings: &Settings, args: &RunArgs) -> Result<Outcome, CommandError> {
     settings.require_uplinks()?;
-    settings.require_manifests()?;
     if let Some(path) = &args.ready_file {
         remove_if_there(path).map_err(|error| {
             CommandError::Usage(format!("--ready-file {}: {error}", path.display()))
@@ -62,9 +62,7 @@ async fn drive(settings: &Settings, args: &RunArgs) -> Result<(), CommandError> 
     let failed = |error: &dyn std::fmt::Display| CommandError::Failed(error.to_string());
     // First, so that a signal finds the loop and not a half-made start.
     let signals = Signals::open().map_err(|error| failed(&error))?;
-    let manifests = Manifests::open(settings.require_manifests()?).map_err(|error| {
-        CommandError::Usage(format!("{error}; name a directory with --manifests DIR"))
-    })?;
+    let source = Source::open(settings).await?;
     let simulated = settings.gateway.backend == Backend::Simulated;
     let xtables = (!simulated).then(|| backend::xtables_settings(settings));
     let host = Host::open(xtables).await.map_err(|error| failed(&error))?;
@@ -83,9 +81,55 @@ async fn drive(settings: &Settings, args: &RunArgs) -> Result<(), CommandError> 
     }
     tokio::spawn(signals.follow(to.clone(), Arc::clone(&reload)));
     tokio::spawn(host.follow(to.clone(), settings.gateway.clone()));
-    tokio::spawn(manifests.follow(to, reload));
     let driver = Driver::new(Gateway::new(settings.gateway.clone()), kernel, journal);
-    driver.run(incoming).await.map_err(|error| failed(&error))
+    let (driver, membership) = source.follow(settings, driver, to, reload)?;
+    let result = driver.run(incoming).await.map_err(|error| failed(&error));
+    if let Some(membership) = membership {
+        membership.leave().await;
+    }
+    result
+}
+
+/// Where Mappings come from.
+enum Source {
+    Manifests(Box<Manifests>),
+    Cluster(kube::Client),
+}
+
+impl Source {
+    async fn open(settings: &Settings) -> Result<Self, CommandError> {
+        let Some(directory) = &settings.manifests else {
+            return Ok(Self::Cluster(membership::client(settings).await?));
+        };
+        let manifests = Manifests::open(directory).map_err(|error| {
+            CommandError::Usage(format!("{error}; name a directory with --manifests DIR"))
+        })?;
+        Ok(Self::Manifests(Box::new(manifests)))
+    }
+
+    /// From now on the driver is told of them through `to`.
+    fn follow(
+        self,
+        settings: &Settings,
+        driver: Driver,
+        to: mpsc::Sender<Incoming>,
+        reload: Arc<Notify>,
+    ) -> Result<(Driver, Option<Membership>), CommandError> {
+        match self {
+            Self::Manifests(manifests) => {
+                tokio::spawn(manifests.follow(to, reload));
+                Ok((driver, None))
+            }
+            Self::Cluster(client) if settings.gateway.backend == Backend::Simulated => {
+                membership::only_read(settings, client, to);
+                Ok((driver, None))
+            }
+            Self::Cluster(client) => {
+                let (membership, listeners) = Membership::join(settings, client, to)?;
+                Ok((driver.with_listeners(listeners), Some(membership)))
+            }
+        }
+    }
 }
 
 async fn start_kernel(settings: &Settings, host: &HostState) -> Result<KernelThread, CommandError> {

@@ -14,17 +14,24 @@ pub use kernel_thread::{Counters, CountingKernel, Done, Job, KernelThread, Threa
 pub use settle::{MAX_STEPS, Settled, settle};
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use smartnat_core::gateway::{Gateway, Input, Output};
-use smartnat_core::model::{ClusterObject, Family, HostState, Timestamp};
-use tokio::sync::mpsc;
+use smartnat_core::coordination::ClusterEvent;
+use smartnat_core::gateway::{Event, Gateway, Input, Output};
+use smartnat_core::model::{ClusterObject, ClusterState, Family, HostState, Timestamp};
+use smartnat_core::status::StatusReport;
+use tokio::sync::{mpsc, watch};
+
+use crate::membership::events_of_instance;
 
 /// Shortest wait, so that a time in the past can't keep the processor busy.
 const MIN_WAIT: Duration = Duration::from_millis(1);
 /// So late may a notification of our own change arrive. What somebody else changes in this
 /// time is found by the regular reading.
 const NOTICE_DELAY: Duration = Duration::from_millis(20);
+/// A good cluster is copied for whoever remembers it no more often than this.
+const REMEMBER_EVERY: Duration = Duration::from_secs(4);
 /// Longest wait for what was begun when the program is told to end.
 const MAX_FINISH: Duration = Duration::from_secs(30);
 
@@ -59,6 +66,17 @@ enum Busy {
     Applying,
 }
 
+/// Who else is told what the gateway does, where this instance is a member of a cluster.
+#[derive(Debug)]
+pub struct Listeners {
+    /// Its latest status.
+    pub reports: watch::Sender<Option<Arc<StatusReport>>>,
+    /// What it was told of the cluster, when that was last good.
+    pub clusters: watch::Sender<Option<Arc<ClusterState>>>,
+    /// Events for the cluster.
+    pub events: mpsc::Sender<ClusterEvent>,
+}
+
 /// The loop.
 #[derive(Debug)]
 pub struct Driver {
@@ -68,12 +86,31 @@ pub struct Driver {
     busy: Busy,
     /// When the kernel was last asked what it holds.
     read_from: Option<Instant>,
+    listeners: Option<Listeners>,
+    /// The cluster changed since it was last told as good.
+    unremembered: bool,
+    remembered: Option<Instant>,
 }
 
 impl Driver {
     /// A driver of `gateway` on `kernel`.
     pub fn new(gateway: Gateway, kernel: KernelThread, journal: Journal) -> Self {
-        Self { gateway, kernel, journal, busy: Busy::No, read_from: None }
+        Self {
+            gateway,
+            kernel,
+            journal,
+            busy: Busy::No,
+            read_from: None,
+            listeners: None,
+            unremembered: false,
+            remembered: None,
+        }
+    }
+
+    /// Tells others too.
+    pub fn with_listeners(mut self, listeners: Listeners) -> Self {
+        self.listeners = Some(listeners);
+        self
     }
 
     /// Runs until it is told to stop. What was begun is finished, and the dataplane
@@ -104,10 +141,14 @@ impl Driver {
                 Output::ListFlows(filter) => Job::ListFlows(filter),
                 Output::Status(report) => {
                     self.journal.status(&report);
+                    if let Some(listeners) = &self.listeners {
+                        listeners.reports.send_replace(Some(report.into()));
+                    }
                     continue;
                 }
                 Output::Event(event) => {
                     journal::log_event(&event);
+                    self.tell_cluster(&event);
                     continue;
                 }
             };
@@ -124,8 +165,30 @@ impl Driver {
         }
         if self.gateway.is_idle() {
             self.journal.rest(self.gateway.status());
+            self.tell_good_cluster();
         }
         Ok(())
+    }
+
+    fn tell_cluster(&self, event: &Event) {
+        let Some(listeners) = &self.listeners else { return };
+        if let Some(event) = events_of_instance(event) {
+            // The log has it too; a full queue must not hold the driver up.
+            drop(listeners.events.try_send(event));
+        }
+    }
+
+    /// A cluster whose dataplane was read back is worth remembering, yet not at each change: what
+    /// comes too soon goes with a later reading of the kernel.
+    fn tell_good_cluster(&mut self) {
+        let Some(listeners) = &self.listeners else { return };
+        let good = self.gateway.status().is_some_and(|status| status.read_back);
+        let soon = self.remembered.is_some_and(|at| at.elapsed() < REMEMBER_EVERY);
+        if good && self.unremembered && !soon {
+            listeners.clusters.send_replace(self.gateway.cluster().cloned().map(Arc::new));
+            self.unremembered = false;
+            self.remembered = Some(Instant::now());
+        }
     }
 
     fn finish(&mut self, done: Done) {
@@ -136,7 +199,10 @@ impl Driver {
 
     fn take(&mut self, event: Incoming) {
         match event {
-            Incoming::Cluster(objects) => self.input(Input::Cluster(objects)),
+            Incoming::Cluster(objects) => {
+                self.unremembered = true;
+                self.input(Input::Cluster(objects));
+            }
             Incoming::Host(host) => self.input(Input::Host(host)),
             // The kernel tells of our own changes too, and those are read back anyway.
             Incoming::KernelChanged(at) => {
@@ -164,6 +230,8 @@ impl Driver {
             }
         }
         self.journal.finish();
+        self.remembered = None;
+        self.tell_good_cluster();
         Ok(())
     }
 }

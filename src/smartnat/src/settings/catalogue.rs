@@ -75,7 +75,17 @@ pub const SETTINGS: &[Setting] = &[
     one("backend", "backend", None, "iptables or simulated"),
     one("iptablesFlavour", "iptables-flavour", None, "auto, nft or legacy"),
     one("manifests", "manifests", None, "a directory"),
+    one("kubeconfig", "kubeconfig", None, "a file"),
+    one("namespace", "namespace", None, "the name of a namespace"),
+    one("leaseSeconds", "lease-seconds", None, "a whole number of seconds from 3 to 600"),
+    one(
+        "maxFinalizeWaitMinutes",
+        "max-finalize-wait-minutes",
+        Some("MAX_FINALIZE_WAIT_MINUTES"),
+        "a whole number of minutes from 0 to 100000",
+    ),
     one("stateDir", "state-dir", None, "a directory"),
+    one("dataDir", "data-dir", None, "a directory"),
     one(
         "lockWaitSeconds",
         "lock-wait-seconds",

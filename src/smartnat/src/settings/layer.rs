@@ -106,11 +106,6 @@ const LEGACY_WITHOUT_EFFECT: &[(&str, NoteLevel, &str)] = &[
         NoteLevel::Debug,
         "has no effect: interfaces, addresses and routes are followed by the kernel's notifications",
     ),
-    (
-        "MAX_FINALIZE_WAIT_MINUTES",
-        NoteLevel::Info,
-        "has no effect on a directory of manifests, which has no finalizers",
-    ),
     ("MONITOR_PORT", NoteLevel::Info, "has no effect yet: no health endpoint is served"),
     ("MONITOR_IP", NoteLevel::Debug, "has no effect yet: no health endpoint is served"),
 ];

@@ -22,6 +22,11 @@ use read::Reader;
 
 /// Where state files are kept unless told otherwise.
 pub const DEFAULT_STATE_DIR: &str = "/run/smartnat";
+/// Where the last good snapshot of a cluster is kept unless told otherwise; unlike the state it
+/// must survive a reboot (T23).
+pub const DEFAULT_DATA_DIR: &str = "/var/lib/smartnat";
+/// Namespace of the instances' Leases, unless told otherwise and unless a pod has its own.
+pub const DEFAULT_NAMESPACE: &str = "smartnat-system";
 /// How long the xtables lock is waited for unless told otherwise.
 pub const DEFAULT_LOCK_WAIT: Duration = Duration::from_secs(10);
 
@@ -35,6 +40,19 @@ pub enum LogFormat {
     Json,
 }
 
+/// How a cluster is reached, and how instances share it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterSettings {
+    /// File that says where the API server is; absent: the usual places.
+    pub kubeconfig: Option<PathBuf>,
+    /// Namespace of the instances' Leases.
+    pub namespace: String,
+    /// Duration of a Lease.
+    pub lease: Duration,
+    /// So long a lapsed instance holds up a deletion (T20).
+    pub max_finalize_wait: Duration,
+}
+
 /// The configuration of a command.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -42,8 +60,12 @@ pub struct Settings {
     pub gateway: GatewayConfig,
     /// Directory of manifests.
     pub manifests: Option<PathBuf>,
+    /// The cluster, where no directory of manifests is given.
+    pub cluster: ClusterSettings,
     /// Where state files are kept.
     pub state_dir: PathBuf,
+    /// Where the last good snapshot of a cluster is kept.
+    pub data_dir: PathBuf,
     /// Which iptables programs are used.
     pub flavour: IptablesFlavour,
     /// How long the xtables lock is waited for.
@@ -119,6 +141,15 @@ fn read_settings(
     let settings = Settings {
         gateway,
         manifests: read.path("manifests"),
+        cluster: ClusterSettings {
+            kubeconfig: read.path("kubeconfig"),
+            namespace: read.namespace("namespace").unwrap_or_else(own_namespace),
+            lease: Duration::from_secs(read.number("leaseSeconds", 3..=600).unwrap_or(15)),
+            max_finalize_wait: Duration::from_secs(
+                read.number("maxFinalizeWaitMinutes", 0..=100_000).unwrap_or(60) * 60,
+            ),
+        },
+        data_dir: read.path("dataDir").unwrap_or_else(|| DEFAULT_DATA_DIR.into()),
         state_dir: read.path("stateDir").unwrap_or_else(|| DEFAULT_STATE_DIR.into()),
         flavour: read.choice("iptablesFlavour", FLAVOURS).unwrap_or_default(),
         lock_wait: read
@@ -176,6 +207,15 @@ const LOG_LEVELS: &[(&str, tracing::Level)] = &[
     ("debug", tracing::Level::DEBUG),
     ("trace", tracing::Level::TRACE),
 ];
+
+/// The namespace of the pod, if this is one.
+fn own_namespace() -> String {
+    std::fs::read_to_string("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+        .map(|name| name.trim().to_owned())
+        .ok()
+        .filter(|name| !name.is_empty())
+        .unwrap_or_else(|| DEFAULT_NAMESPACE.into())
+}
 
 /// The name of this host, for an instance that was given none.
 pub fn hostname() -> String {

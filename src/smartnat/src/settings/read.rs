@@ -63,6 +63,16 @@ impl<'a> Reader<'a> {
         self.parsed(key, boolean)
     }
 
+    /// A DNS label (RFC 1123).
+    pub(super) fn namespace(&mut self, key: &str) -> Option<String> {
+        let inner = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
+        self.parsed(key, |text| {
+            let edges = !text.starts_with('-') && !text.ends_with('-');
+            let good = (1..=63).contains(&text.len()) && text.bytes().all(inner) && edges;
+            good.then(|| text.to_owned())
+        })
+    }
+
     pub(super) fn number<T>(&mut self, key: &str, range: RangeInclusive<T>) -> Option<T>
     where
         T: FromStr + PartialOrd + fmt::Display,

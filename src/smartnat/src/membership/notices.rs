@@ -1,0 +1,94 @@
+//! What coordination and the watches tell the operator of this host, without repeating it.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use smartnat_cluster::source::{WatchTrouble, WatchedResource};
+use smartnat_core::coordination::{LeaseName, Notice, Write, WriteError};
+
+/// The same trouble is told again after this time.
+const REPEAT: Duration = Duration::from_mins(5);
+/// Different troubles that are remembered; when there are more, they are told more often.
+const MAX_REMEMBERED: usize = 100;
+
+/// Remembers what was told.
+#[derive(Debug, Default)]
+pub(super) struct Notices {
+    told: BTreeMap<String, Instant>,
+}
+
+impl Notices {
+    pub(super) fn notice(&mut self, notice: &Notice) {
+        match notice {
+            Notice::Joined => tracing::info!("this instance has its Lease"),
+            Notice::Leading(true) => tracing::info!("this instance leads now"),
+            Notice::Leading(false) => tracing::info!("this instance leads no more"),
+            Notice::NameTaken { holder } => tracing::error!(
+                holder,
+                "another process renews the Lease of this instance's name, so nothing new is \
+                 served here until it has ended for the time of a Lease; if both are to run, give \
+                 one another name with --instance"
+            ),
+            Notice::TooManyAddresses(held) => tracing::error!(
+                held,
+                "this host holds more addresses than a Lease can tell; the last ones are not served"
+            ),
+            Notice::WriteFailed(write, error) => {
+                let what = describe(write);
+                let text = match error {
+                    WriteError::Refused(text) | WriteError::Transient(text) => text.clone(),
+                    WriteError::Conflict | WriteError::NotFound => return,
+                };
+                if self.is_news(format!("{what} {text}")) {
+                    tracing::warn!("{what} can't be written, trying again: {text}");
+                }
+            }
+        }
+    }
+
+    pub(super) fn event_failed(&mut self, error: &WriteError) {
+        let text = match error {
+            WriteError::Refused(text) | WriteError::Transient(text) => text.as_str(),
+            WriteError::Conflict => "it was changed by others",
+            WriteError::NotFound => "its namespace is gone",
+        };
+        if self.is_news(format!("event {text}")) {
+            tracing::warn!("an event can't be written: {text}");
+        }
+    }
+
+    pub(super) fn trouble(&mut self, trouble: &WatchTrouble) {
+        let class = trouble.class.label();
+        if self.is_news(format!("watch {} {class}", trouble.resource)) {
+            tracing::warn!(resource = %trouble.resource, class, "{trouble}; trying again");
+        }
+    }
+
+    pub(super) fn recovered(&mut self, resource: WatchedResource) {
+        let prefix = format!("watch {resource} ");
+        let before = self.told.len();
+        self.told.retain(|key, _| !key.starts_with(&prefix));
+        if self.told.len() < before {
+            tracing::info!(%resource, "{resource}: followed again");
+        }
+    }
+
+    fn is_news(&mut self, key: String) -> bool {
+        let now = Instant::now();
+        self.told.retain(|_, at| now.duration_since(*at) < REPEAT);
+        if self.told.len() >= MAX_REMEMBERED {
+            self.told.clear();
+        }
+        self.told.insert(key, now).is_none()
+    }
+}
+
+fn describe(write: &Write) -> String {
+    match write {
+        Write::Lease { name: LeaseName::Leader, .. } => "the leader's Lease".into(),
+        Write::Lease { .. } => "this instance's Lease".into(),
+        Write::Entries { .. } => "entries in the status of Mappings".into(),
+        Write::Summary { .. } => "the status of Mappings".into(),
+        Write::Finalizers { .. } => "finalizers of Mappings".into(),
+    }
+}

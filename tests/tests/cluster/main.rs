@@ -1,0 +1,11 @@
+//! The program as a member of a cluster: a real API server, real packets, one or more gateways.
+//!
+//! Each test has a server of its own. Without one, or without root, they print "skipped";
+//! `SMARTNAT_REQUIRE_APISERVER=1` and `SMARTNAT_REQUIRE_PRIVILEGES=1` make that a failure.
+
+mod fleet;
+#[allow(dead_code, reason = "these tests need some of the words of the program's")]
+#[path = "../binary/station.rs"]
+mod station;
+
+mod c01_serving;
