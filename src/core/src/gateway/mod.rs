@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::compile::UplinkNumbers;
 use crate::dataplane::Dataplane;
+use crate::explain::{Foreign, Scene};
 use crate::lower::DesiredObjects;
 use crate::model::{ClusterState, GatewayConfig, HostState, Timestamp};
 use crate::objects::{KernelState, SysctlKey, SysctlState};
@@ -225,6 +226,22 @@ impl Gateway {
     /// The latest status.
     pub fn status(&self) -> Option<&StatusReport> {
         self.report.latest()
+    }
+
+    /// All that the present wishes depend on, for replay and explanation; `None` before both
+    /// sources have told all. Rules of others are not in it.
+    pub fn scene(&self) -> Option<Scene> {
+        let (cluster, host) = (self.cluster.clone()?, self.host.clone()?);
+        let target = self.target.as_ref().map(|target| &target.sysctls);
+        let sysctls = self.observed.as_ref().map(|observed| &observed.sysctls).or(target);
+        Some(Scene {
+            cluster,
+            host,
+            config: self.config.clone(),
+            numbers: self.numbers.clone(),
+            sysctls: sysctls.cloned().unwrap_or_default(),
+            foreign: Foreign::default(),
+        })
     }
 
     /// Whether nothing is under way: the next change comes from outside or with time.

@@ -5,7 +5,7 @@ mod flags;
 #[cfg(test)]
 mod tests;
 
-pub use flags::{CommonFlags, DemoArgs, GatewayFlags, KernelFlags, OutputFormat};
+pub use flags::{CommonFlags, DemoArgs, GatewayFlags, KernelFlags, MonitorFlags, OutputFormat};
 
 use std::path::PathBuf;
 
@@ -104,6 +104,9 @@ pub struct RunArgs {
     /// What carries the dataplane.
     #[command(flatten)]
     pub kernel: KernelFlags,
+    /// Where health and metrics are served.
+    #[command(flatten)]
+    pub monitor: MonitorFlags,
 }
 
 /// Arguments of `validate`.
@@ -237,6 +240,7 @@ impl Cli {
                 layer.flag("manifests", args.manifests.as_ref());
                 args.gateway.add_to(&mut layer);
                 args.kernel.add_to(&mut layer);
+                args.monitor.add_to(&mut layer);
             }
             Command::Validate(args) => args.gateway.add_to(&mut layer),
             Command::Plan(args) => {

@@ -16,9 +16,10 @@ pub use settle::{MAX_STEPS, Settled, settle};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime};
 
+use smartnat_core::explain::Scene;
 use smartnat_core::gateway::{Gateway, Input, Output};
 use smartnat_core::model::{ClusterObject, Family, HostState, Timestamp};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 /// Shortest wait, so that a time in the past can't keep the processor busy.
 const MIN_WAIT: Duration = Duration::from_millis(1);
@@ -41,6 +42,8 @@ pub enum Incoming {
     ForwardingNeeded(BTreeMap<Family, Vec<String>>),
     /// What a survey found that is foreign and matters, for people.
     Foreign(Vec<String>),
+    /// Somebody wants to know what decisions depend on.
+    Snapshot(oneshot::Sender<Option<Box<Scene>>>),
     /// The program shall end.
     Stop,
 }
@@ -103,11 +106,11 @@ impl Driver {
                 Output::Apply(transaction) => Job::Apply(transaction),
                 Output::ListFlows(filter) => Job::ListFlows(filter),
                 Output::Status(report) => {
-                    self.journal.status(&report);
+                    self.journal.status(report);
                     continue;
                 }
                 Output::Event(event) => {
-                    journal::log_event(&event);
+                    self.journal.event(&event);
                     continue;
                 }
             };
@@ -147,12 +150,17 @@ impl Driver {
             }
             Incoming::ForwardingNeeded(needed) => self.input(Input::ForwardingNeeded(needed)),
             Incoming::Foreign(found) => self.journal.foreign(found, self.gateway.status()),
+            // Whoever asked may have gone.
+            Incoming::Snapshot(answer) => drop(answer.send(self.gateway.scene().map(Box::new))),
             Incoming::Stop => {}
         }
     }
 
     fn input(&mut self, input: Input) {
+        self.journal.input(&input);
+        let since = Instant::now();
         self.gateway.handle_input(now(), input);
+        self.journal.decided(since);
     }
 
     async fn stop(mut self) -> Result<(), ThreadEnded> {
