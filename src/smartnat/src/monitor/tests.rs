@@ -5,6 +5,7 @@ use std::time::SystemTime;
 use smartnat_core::explain::Scene;
 use smartnat_core::gateway::{Event, EventKind};
 use smartnat_core::model::{Family, HostState, ObjectKey};
+use smartnat_core::objects::{SysctlKey, SysctlState};
 use smartnat_core::ops::{OpError, OpErrorClass};
 use smartnat_core::status::{Condition, MappingStatus, PortStatus, StatusReport, reason};
 use smartnat_linux::RuleCounter;
@@ -137,9 +138,11 @@ fn a_server_that_is_dropped_frees_its_port() {
 }
 
 #[test]
-fn a_snapshot_comes_from_the_driver_and_is_one_that_explain_reads() {
+fn a_snapshot_comes_whole_from_the_driver() {
     let mut served = serve(None);
+    let forwarding = SysctlState { value: "1".into(), original: Some("0".into()) };
     let sent = Scene {
+        sysctls: [(SysctlKey::Forwarding(Family::V4), forwarding)].into(),
         host: HostState { families: Family::ALL.to_vec(), ..HostState::default() },
         ..Scene::default()
     };
@@ -156,8 +159,7 @@ fn a_snapshot_comes_from_the_driver_and_is_one_that_explain_reads() {
         (answer.starts_with("HTTP/1.1 200"), body, answer)
     });
     assert!(status, "{body}");
-    // The command reads YAML, of which JSON is a part.
-    let read: Scene = serde_yaml_ng::from_str(&body).expect("a scene");
+    let read: Scene = serde_json::from_str(&body).expect("a scene");
     assert_eq!(read, sent);
 }
 
