@@ -21,6 +21,7 @@ pub mod sysctl;
 pub mod watch;
 pub mod xtables;
 
+pub use conntrack::{ConntrackClient, FlowCount, FlowCounters};
 pub use host::observe_host;
 pub use kernel::{LinuxKernel, LinuxOptions, OpenError, RecordError, StateDir};
 pub use lock::{InstanceLock, LockError};
@@ -28,4 +29,4 @@ pub use namespace::NetworkNamespace;
 pub use privilege::is_privileged;
 pub use routing::Routing;
 pub use watch::{ChangeWatch, Changes};
-pub use xtables::{Flavour, Xtables, XtablesError, XtablesSettings};
+pub use xtables::{Flavour, RuleCounter, Xtables, XtablesError, XtablesSettings};

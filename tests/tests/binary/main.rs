@@ -22,3 +22,4 @@ mod b10_signals;
 mod b11_host_changes;
 mod b12_foreign;
 mod b13_explain;
+mod b14_monitor;

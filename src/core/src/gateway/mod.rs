@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::compile::UplinkNumbers;
 use crate::dataplane::Dataplane;
+use crate::explain::{Foreign, Scene};
 use crate::lower::DesiredObjects;
 use crate::model::{ClusterState, GatewayConfig, HostState, Timestamp};
 use crate::objects::{KernelState, SysctlKey, SysctlState};
@@ -230,6 +231,22 @@ impl Gateway {
     /// What it was told of the cluster; `None` before the first time.
     pub fn cluster(&self) -> Option<&ClusterState> {
         self.cluster.as_ref()
+    }
+
+    /// All that the present wishes depend on, for replay and explanation; `None` before both
+    /// sources have told all. Rules of others are not in it.
+    pub fn scene(&self) -> Option<Scene> {
+        let (cluster, host) = (self.cluster.clone()?, self.host.clone()?);
+        let target = self.target.as_ref().map(|target| &target.sysctls);
+        let sysctls = self.observed.as_ref().map(|observed| &observed.sysctls).or(target);
+        Some(Scene {
+            cluster,
+            host,
+            config: self.config.clone(),
+            numbers: self.numbers.clone(),
+            sysctls: sysctls.cloned().unwrap_or_default(),
+            foreign: Foreign::default(),
+        })
     }
 
     /// Whether nothing is under way: the next change comes from outside or with time.

@@ -6,7 +6,8 @@ use smartnat_core::model::Protocol;
 use smartnat_core::objects::{Flow, FlowFilter, FlowKey, FlowTuple, Layer4};
 use smartnat_core::ops::{OpError, OpErrorClass};
 
-use super::{decode, encode};
+use super::decode::{self, FlowCounters};
+use super::encode;
 use crate::netlink::{Message, NetfilterSocket, NetlinkError};
 
 /// What errors that concern no single entry are about.
@@ -44,15 +45,26 @@ impl ConntrackClient {
                 Ok(())
             })
         });
-        listed.map_err(|error| match error.class() {
-            // nfnetlink's answer for a subsystem that no module serves.
-            OpErrorClass::Invalid => OpError::new(
-                OpErrorClass::Invalid,
-                SUBSYSTEM,
-                format_args!("cannot list entries (module nf_conntrack_netlink): {error}"),
-            ),
-            _ => op_error(SUBSYSTEM, &error),
-        })
+        listed.map_err(|error| list_error(&error))
+    }
+
+    /// What the connections that `filter` selects have carried; at most `limit` of them. None
+    /// where the kernel does not count (`net.netfilter.nf_conntrack_acct` is 0).
+    pub fn counters(
+        &mut self,
+        filter: &FlowFilter,
+        limit: usize,
+    ) -> Result<Vec<FlowCounters>, OpError> {
+        let listed = encode::list(*filter).and_then(|message| {
+            self.socket.dump(&message, |found: &mut Vec<FlowCounters>, attributes| {
+                let selected = |c: &FlowCounters| c.flow.mark & filter.mask == filter.mark;
+                if found.len() < limit {
+                    found.extend(decode::flow_counters(attributes)?.filter(selected));
+                }
+                Ok(())
+            })
+        });
+        listed.map_err(|error| list_error(&error))
     }
 
     /// Deletes exactly these entries; one that is gone is no failure. Goes on
@@ -70,6 +82,18 @@ impl ConntrackClient {
             (error.class != OpErrorClass::NotFound).then_some(error)
         });
         failures.into_iter().next().map_or(Ok(()), Err)
+    }
+}
+
+fn list_error(error: &NetlinkError) -> OpError {
+    match error.class() {
+        // nfnetlink's answer for a subsystem that no module serves.
+        OpErrorClass::Invalid => OpError::new(
+            OpErrorClass::Invalid,
+            SUBSYSTEM,
+            format_args!("cannot list entries (module nf_conntrack_netlink): {error}"),
+        ),
+        _ => op_error(SUBSYSTEM, error),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use smartnat_core::objects::{Flow, FlowKey, FlowTuple, Layer4};
 
-use super::protocol::{entry, ip, layer4, tuple};
+use super::protocol::{counters, entry, ip, layer4, tuple};
 use crate::netlink::{Attributes, ParseError};
 
 /// An entry; `None` when it is of a zone other than 0, in which nothing of ours is.
@@ -29,6 +29,56 @@ pub(crate) fn flow(attributes: Attributes<'_>) -> Result<Option<Flow>, ParseErro
         reply,
         mark,
     }))
+}
+
+/// What a connection has carried in one direction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FlowCount {
+    /// Packets.
+    pub packets: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// What a connection has carried since it began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlowCounters {
+    /// The connection.
+    pub flow: Flow,
+    /// From the client.
+    pub original: FlowCount,
+    /// To the client.
+    pub reply: FlowCount,
+}
+
+/// An entry with its counters; `None` when it has none, or is of a zone other than 0.
+pub(super) fn flow_counters(
+    attributes: Attributes<'_>,
+) -> Result<Option<FlowCounters>, ParseError> {
+    let Some(flow) = flow(attributes.clone())? else { return Ok(None) };
+    let (mut original, mut reply) = (None, None);
+    for attribute in attributes {
+        let attribute = attribute?;
+        match attribute.kind {
+            entry::COUNTERS_ORIGINAL => original = Some(count(attribute.nested())?),
+            entry::COUNTERS_REPLY => reply = Some(count(attribute.nested())?),
+            _ => {}
+        }
+    }
+    Ok(original.zip(reply).map(|(original, reply)| FlowCounters { flow, original, reply }))
+}
+
+fn count(attributes: Attributes<'_>) -> Result<FlowCount, ParseError> {
+    let mut count = FlowCount::default();
+    for attribute in attributes {
+        let attribute = attribute?;
+        match attribute.kind {
+            counters::PACKETS => count.packets = attribute.be64()?,
+            counters::BYTES => count.bytes = attribute.be64()?,
+            _ => {}
+        }
+    }
+    Ok(count)
 }
 
 /// One direction; `None` when it is of a zone other than 0.

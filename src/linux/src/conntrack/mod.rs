@@ -6,3 +6,4 @@ mod encode;
 mod protocol;
 
 pub use client::ConntrackClient;
+pub use decode::{FlowCount, FlowCounters};

@@ -11,9 +11,17 @@ pub(super) mod entry {
     pub(in crate::conntrack) const ORIGINAL: u16 = 1;
     pub(in crate::conntrack) const REPLY: u16 = 2;
     pub(in crate::conntrack) const MARK: u16 = 8;
+    pub(in crate::conntrack) const COUNTERS_ORIGINAL: u16 = 9;
+    pub(in crate::conntrack) const COUNTERS_REPLY: u16 = 10;
     pub(in crate::conntrack) const ID: u16 = 12;
     pub(in crate::conntrack) const ZONE: u16 = 18;
     pub(in crate::conntrack) const MARK_MASK: u16 = 21;
+}
+
+/// Attributes of a direction's counters (`enum ctattr_counters`).
+pub(super) mod counters {
+    pub(in crate::conntrack) const PACKETS: u16 = 1;
+    pub(in crate::conntrack) const BYTES: u16 = 2;
 }
 
 /// Attributes of a tuple (`enum ctattr_tuple`).

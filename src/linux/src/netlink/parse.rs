@@ -116,6 +116,11 @@ impl<'a> Attribute<'a> {
         self.exact().map(u32::from_be_bytes)
     }
 
+    /// A 64-bit number in network byte order.
+    pub fn be64(&self) -> Result<u64, ParseError> {
+        self.exact().map(u64::from_be_bytes)
+    }
+
     /// An IPv4 address.
     pub fn ipv4(&self) -> Result<IpAddr, ParseError> {
         self.exact::<4>().map(|octets| Ipv4Addr::from(octets).into())

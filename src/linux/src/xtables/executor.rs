@@ -120,17 +120,27 @@ impl Xtables {
             return Ok(SavedTables::default());
         }
         let object = format!("iptables-{} ({family})", self.flavour);
-        let Some(programs) = self.programs.of(family).cloned() else {
-            return Err(OpError::new(OpErrorClass::NotFound, object, "no program"));
-        };
-        self.count_reads(1);
-        let finished = self.run(&programs.save, &[], &[], &object)?;
+        let finished = self.save(family, &[], &object)?;
         if !finished.status.success() {
             let stderr = String::from_utf8_lossy(&finished.stderr);
             return Err(diagnose::failed_save(object, finished.status.code(), &stderr));
         }
         parse_save(family, &String::from_utf8_lossy(&finished.stdout))
             .map_err(|error| OpError::new(OpErrorClass::Invalid, &object, error))
+    }
+
+    /// Runs the `-save` program of a family.
+    pub(super) fn save(
+        &mut self,
+        family: Family,
+        arguments: &[&str],
+        object: &str,
+    ) -> Result<Finished, OpError> {
+        let Some(programs) = self.programs.of(family).cloned() else {
+            return Err(OpError::new(OpErrorClass::NotFound, object, "no program"));
+        };
+        self.count_reads(1);
+        self.run(&programs.save, arguments, &[], object)
     }
 
     /// Executes the operations on one table by one process; on failure nothing of them is
@@ -198,9 +208,19 @@ fn require_readable(family: Family, saved: &SavedTables) -> Result<(), OpError> 
 
 /// Whether the calling thread's namespace has tables of the legacy flavour.
 pub(super) fn legacy_tables_exist(family: Family) -> bool {
+    !legacy_table_names(family).trim().is_empty()
+}
+
+/// Whether it has this table of the legacy flavour.
+pub(super) fn legacy_table_exists(family: Family, table: XtTable) -> bool {
+    legacy_table_names(family).lines().any(|name| name.trim() == table.name())
+}
+
+fn legacy_table_names(family: Family) -> String {
     let path = match family {
         Family::V4 => "/proc/thread-self/net/ip_tables_names",
         Family::V6 => "/proc/thread-self/net/ip6_tables_names",
     };
-    std::fs::read_to_string(path).is_ok_and(|names| !names.trim().is_empty())
+    // Without the module there is no such file, and no table.
+    std::fs::read_to_string(path).unwrap_or_default()
 }

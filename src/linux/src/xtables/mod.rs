@@ -4,11 +4,13 @@
 //! thread, so they act on its network namespace.
 
 mod builtin;
+mod counters;
 mod detect;
 mod diagnose;
 mod executor;
 mod programs;
 
+pub use counters::RuleCounter;
 pub use detect::OtherFlavour;
 pub use executor::{ProcessCounts, Xtables, XtablesSettings};
 pub use programs::{Flavour, XtablesError};

@@ -159,6 +159,26 @@ impl ClusterFlags {
     }
 }
 
+/// Where health and metrics are served.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Monitoring")]
+pub struct MonitorFlags {
+    /// Address for health, readiness and metrics over HTTP; '' for all addresses [default: 127.0.0.1]
+    #[arg(long, value_name = "ADDRESS")]
+    monitor_address: Option<String>,
+    /// Port for them; 0 serves nothing [default: 8080; of a dry run 0]
+    #[arg(long, value_name = "PORT")]
+    monitor_port: Option<String>,
+}
+
+impl MonitorFlags {
+    /// Adds what was given.
+    pub fn add_to(&self, layer: &mut Layer) {
+        layer.flag("monitorAddress", self.monitor_address.as_ref());
+        layer.flag("monitorPort", self.monitor_port.as_ref());
+    }
+}
+
 /// Arguments of `demo`.
 #[derive(Args, Clone, Debug, Default)]
 #[command(after_help = "\

@@ -5,7 +5,9 @@ mod flags;
 #[cfg(test)]
 mod tests;
 
-pub use flags::{ClusterFlags, CommonFlags, DemoArgs, GatewayFlags, KernelFlags, OutputFormat};
+pub use flags::{
+    ClusterFlags, CommonFlags, DemoArgs, GatewayFlags, KernelFlags, MonitorFlags, OutputFormat,
+};
 
 use std::path::PathBuf;
 
@@ -111,6 +113,9 @@ pub struct RunArgs {
     /// How the cluster is reached.
     #[command(flatten)]
     pub cluster: ClusterFlags,
+    /// Where health and metrics are served.
+    #[command(flatten)]
+    pub monitor: MonitorFlags,
 }
 
 /// Arguments of `validate`.
@@ -245,6 +250,7 @@ impl Cli {
                 args.gateway.add_to(&mut layer);
                 args.kernel.add_to(&mut layer);
                 args.cluster.add_to(&mut layer);
+                args.monitor.add_to(&mut layer);
             }
             Command::Validate(args) => args.gateway.add_to(&mut layer),
             Command::Plan(args) => {

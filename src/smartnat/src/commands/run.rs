@@ -1,6 +1,8 @@
 //! `smartnat run`.
 
+use std::net::TcpListener;
 use std::sync::Arc;
+use std::time::Duration;
 
 use smartnat_core::gateway::Gateway;
 use smartnat_core::model::{Backend, HostState, IptablesFlavour};
@@ -15,7 +17,8 @@ use crate::driver::sources::{Manifests, Signals};
 use crate::driver::{Driver, Incoming, Journal, KernelThread, ThreadEnded};
 use crate::error::{CommandError, Outcome};
 use crate::membership::{self, Membership};
-use crate::settings::{LEGACY_PREFIX, Origin, Settings};
+use crate::monitor::{self, KernelTraffic, Monitor, Scraper, SnapshotSource};
+use crate::settings::{LEGACY_PREFIX, MonitorSettings, Origin, Settings};
 use crate::state_files::{StateFiles, remove_if_there};
 use crate::{backend, simulated};
 
@@ -31,34 +34,41 @@ pub(super) fn run(settings: &Settings, args: &RunArgs) -> Result<Outcome, Comman
         })?;
     }
     // Released when this function ends, after the kernel thread has done its last work.
-    let _lock = match settings.gateway.backend {
-        Backend::Iptables => Some(preflight(settings)?),
-        Backend::Simulated => None,
-    };
+    let _lock = lock(settings)?;
+    let listener = monitor_settings(settings).map_or(Ok(None), monitor::listen);
+    let listener = listener.map_err(|error| CommandError::Failed(error.to_string()))?;
+    if settings.gateway.backend == Backend::Iptables {
+        backend::refuse_predecessor(settings)?;
+        hand_over(settings)?;
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| CommandError::Failed(format!("no event loop: {error}")))?;
-    let result = runtime.block_on(drive(settings, args));
+    let result = runtime.block_on(drive(settings, args, listener));
     runtime.shutdown_background();
     result.map(|()| Outcome::Success)
 }
 
-/// Everything without which the first operation must not be.
-fn preflight(settings: &Settings) -> Result<InstanceLock, CommandError> {
+/// Nobody else may work on this kernel; a simulated one is nobody else's.
+fn lock(settings: &Settings) -> Result<Option<InstanceLock>, CommandError> {
+    if settings.gateway.backend == Backend::Simulated {
+        return Ok(None);
+    }
     if !is_privileged() {
         return Err(CommandError::Failed(format!(
             "{}; `--backend simulated` is a dry run that needs none",
             OpenError::NotPrivileged
         )));
     }
-    let lock = backend::lock(settings)?;
-    backend::refuse_predecessor(settings)?;
-    hand_over(settings)?;
-    Ok(lock)
+    backend::lock(settings).map(Some)
 }
 
-async fn drive(settings: &Settings, args: &RunArgs) -> Result<(), CommandError> {
+async fn drive(
+    settings: &Settings,
+    args: &RunArgs,
+    listener: Option<TcpListener>,
+) -> Result<(), CommandError> {
     let failed = |error: &dyn std::fmt::Display| CommandError::Failed(error.to_string());
     // First, so that a signal finds the loop and not a half-made start.
     let signals = Signals::open().map_err(|error| failed(&error))?;
@@ -67,13 +77,17 @@ async fn drive(settings: &Settings, args: &RunArgs) -> Result<(), CommandError> 
     let xtables = (!simulated).then(|| backend::xtables_settings(settings));
     let host = Host::open(xtables).await.map_err(|error| failed(&error))?;
     warn_of_partial_matches(settings, &host.first);
-    let kernel = start_kernel(settings, &host.first).await?;
-    let mut journal =
-        Journal::new(state_files(settings)?, settings.gateway.clone(), args.ready_file.clone());
+    let (to, incoming) = mpsc::channel(QUEUE);
+    let monitor = Monitor::new(kernel_patience(settings));
+    tokio::spawn(monitor.clone().beat());
+    let (kernel, flavour) = start_kernel(settings, &host.first).await?;
+    let _server = serve_monitor(settings, &monitor, listener, flavour, &to)?;
+    let ready_file = args.ready_file.clone();
+    let files = state_files(settings)?;
+    let mut journal = Journal::new(files, settings.gateway.clone(), ready_file, &monitor);
     tracing::info!(
         instance = settings.gateway.instance, backend = ?settings.gateway.backend, "started"
     );
-    let (to, incoming) = mpsc::channel(QUEUE);
     let reload = Arc::new(Notify::new());
     if let Some(xtables) = xtables {
         let uplinks = journal.first_uplinks();
@@ -132,24 +146,65 @@ impl Source {
     }
 }
 
-async fn start_kernel(settings: &Settings, host: &HostState) -> Result<KernelThread, CommandError> {
+/// A dry run serves its health only where it is told to, since a real run may do so already.
+fn monitor_settings(settings: &Settings) -> Option<MonitorSettings> {
+    let simulated = settings.gateway.backend == Backend::Simulated;
+    (!simulated || settings.origin("monitorPort").is_some()).then_some(settings.monitor)
+}
+
+/// How long the kernel may take for one answer: a process of each family, each of which may wait
+/// for the lock of others, and some time for what goes by netlink.
+fn kernel_patience(settings: &Settings) -> Duration {
+    let process = backend::xtables_settings(settings);
+    (process.lock_wait + process.process_time) * 2 + Duration::from_mins(1)
+}
+
+fn serve_monitor(
+    settings: &Settings,
+    monitor: &Monitor,
+    listener: Option<TcpListener>,
+    flavour: Option<IptablesFlavour>,
+    driver: &mpsc::Sender<Incoming>,
+) -> Result<Option<monitor::Server>, CommandError> {
+    let Some(listener) = listener else { return Ok(None) };
+    let traffic = flavour.map(|flavour| {
+        let xtables = backend::xtables_settings(settings);
+        let source = KernelTraffic::new(flavour, xtables, settings.gateway.mark_mask);
+        Box::new(source) as Box<dyn monitor::TrafficSource>
+    });
+    let scraper = Scraper::new(monitor.clone(), traffic);
+    let snapshots = SnapshotSource::new(driver);
+    monitor::Server::start(listener, monitor.clone(), scraper, snapshots)
+        .map(Some)
+        .map_err(|error| CommandError::Failed(error.to_string()))
+}
+
+/// The kernel, and the flavour of iptables that it is driven with, if any.
+async fn start_kernel(
+    settings: &Settings,
+    host: &HostState,
+) -> Result<(KernelThread, Option<IptablesFlavour>), CommandError> {
     let ended = |error: ThreadEnded| CommandError::Failed(error.to_string());
     match settings.gateway.backend {
         Backend::Simulated => {
             tracing::info!("a dry run on a simulated kernel with this host's interfaces");
             let host = host.clone();
-            let started = KernelThread::start(move || Ok(simulated::open(&host))).await;
-            started.map_err(ended)?
+            let started =
+                KernelThread::start(move || Ok::<_, CommandError>(simulated::open(&host)));
+            Ok((started.await.map_err(ended)??, None))
         }
         Backend::Iptables => {
             let options = backend::options(settings);
+            let (tell, told) = oneshot::channel();
             let started = KernelThread::start(move || {
                 let kernel = backend::open(options)?;
                 tracing::info!(flavour = ?kernel.flavour(), "iptables found");
-                Ok(kernel)
+                // Nobody waits when the program ends already.
+                let _ = tell.send(kernel.flavour());
+                Ok::<_, CommandError>(kernel)
             })
             .await;
-            started.map_err(ended)?
+            Ok((started.map_err(ended)??, told.await.ok()))
         }
     }
 }

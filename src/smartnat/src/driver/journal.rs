@@ -1,15 +1,17 @@
-//! What a run tells: log lines, the status file, the counters, the ready file.
+//! What a run tells: log lines, the status file, the counters, the ready file, the monitor.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use smartnat_core::gateway::Event;
+use smartnat_core::gateway::{Event, Input};
 use smartnat_core::model::GatewayConfig;
 use smartnat_core::status::{StatusReport, UplinkStatus};
 use tokio::sync::oneshot;
 
 use super::kernel_thread::{Counters, Done, Job};
+use crate::monitor::{Monitor, Recorder};
 use crate::state_files::{StateFiles, Stats, write_atomically};
 
 /// Tells what a run does.
@@ -28,14 +30,16 @@ pub struct Journal {
     transactions: u64,
     since: Instant,
     syncs: u64,
+    recorder: Recorder,
 }
 
 impl Journal {
-    /// A journal of a run that begins now; without files it only logs.
+    /// A journal of a run that begins now; without files it logs and keeps the monitor informed.
     pub fn new(
         files: Option<StateFiles>,
         config: GatewayConfig,
         ready_file: Option<PathBuf>,
+        monitor: &Monitor,
     ) -> Self {
         Self {
             files,
@@ -49,6 +53,7 @@ impl Journal {
             transactions: 0,
             since: Instant::now(),
             syncs: 0,
+            recorder: monitor.recorder(),
         }
     }
 
@@ -68,8 +73,19 @@ impl Journal {
         }
     }
 
+    /// The gateway is given something.
+    pub(super) fn input(&mut self, input: &Input) {
+        self.recorder.input(input);
+    }
+
+    /// It has taken in what it was given at `since`.
+    pub(super) fn decided(&self, since: Instant) {
+        self.recorder.decided(since);
+    }
+
     /// Something is handed to the kernel.
     pub(super) fn begin(&mut self, job: &Job) {
+        self.recorder.begin(job);
         if let Job::Apply(transaction) = job {
             if self.transactions == 0 {
                 self.since = Instant::now();
@@ -84,10 +100,11 @@ impl Journal {
     /// The kernel has answered.
     pub(super) fn end(&mut self, done: &Done) {
         self.counters = done.counters;
+        self.recorder.end(done);
     }
 
     /// The status changed.
-    pub(super) fn status(&mut self, report: &StatusReport) {
+    pub(super) fn status(&mut self, report: Box<StatusReport>) {
         let degraded: BTreeSet<String> = report.degraded.iter().cloned().collect();
         for line in degraded.difference(&self.degraded) {
             tracing::warn!("degraded: {line}");
@@ -101,7 +118,21 @@ impl Journal {
             let _ = tell.send(report.uplinks.clone());
         }
         // The status goes first: who waits for the ready file or the counters may read it.
-        self.write_status(report);
+        self.write_status(&report);
+        self.recorder.status(Arc::from(report));
+    }
+
+    /// Something worth telling happened: the log has the Mapping it is about first.
+    pub(super) fn event(&self, event: &Event) {
+        self.recorder.event(event);
+        let kind = format!("{:?}", event.kind);
+        let mapping = event.mapping.as_ref().map(ToString::to_string);
+        let about = mapping.as_ref().map(|mapping| format!("{mapping}: ")).unwrap_or_default();
+        if event.kind.is_warning() {
+            tracing::warn!(kind, mapping, "{about}{}", event.message);
+        } else {
+            tracing::info!(kind, mapping, "{about}{}", event.message);
+        }
     }
 
     fn write_status(&self, report: &StatusReport) {
@@ -128,6 +159,7 @@ impl Journal {
         let processes = self.counters.processes - self.at_rest.processes;
         let in_sync = report.is_some_and(|report| report.in_sync);
         let first = in_sync && self.syncs == 0;
+        self.recorder.rest(in_sync);
         if operations == 0 && !first {
             return;
         }
@@ -164,6 +196,7 @@ impl Journal {
 
     /// The run ends.
     pub(super) fn finish(&mut self) {
+        self.recorder.finish();
         self.write_stats();
         let Stats { operations, processes_started, syncs } = self.stats();
         tracing::info!(
@@ -172,18 +205,6 @@ impl Journal {
             syncs,
             "ended; the dataplane is left serving"
         );
-    }
-}
-
-/// Writes an event to the log, the Mapping it is about first.
-pub(super) fn log_event(event: &Event) {
-    let kind = format!("{:?}", event.kind);
-    let mapping = event.mapping.as_ref().map(ToString::to_string);
-    let about = mapping.as_ref().map(|mapping| format!("{mapping}: ")).unwrap_or_default();
-    if event.kind.is_warning() {
-        tracing::warn!(kind, mapping, "{about}{}", event.message);
-    } else {
-        tracing::info!(kind, mapping, "{about}{}", event.message);
     }
 }
 

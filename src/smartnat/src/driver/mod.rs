@@ -18,10 +18,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use smartnat_core::coordination::ClusterEvent;
+use smartnat_core::explain::Scene;
 use smartnat_core::gateway::{Event, Gateway, Input, Output};
 use smartnat_core::model::{ClusterObject, ClusterState, Family, HostState, Timestamp};
 use smartnat_core::status::StatusReport;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::membership::events_of_instance;
 
@@ -48,6 +49,8 @@ pub enum Incoming {
     ForwardingNeeded(BTreeMap<Family, Vec<String>>),
     /// What a survey found that is foreign and matters, for people.
     Foreign(Vec<String>),
+    /// Somebody wants to know what decisions depend on.
+    Snapshot(oneshot::Sender<Option<Box<Scene>>>),
     /// The program shall end.
     Stop,
 }
@@ -140,14 +143,14 @@ impl Driver {
                 Output::Apply(transaction) => Job::Apply(transaction),
                 Output::ListFlows(filter) => Job::ListFlows(filter),
                 Output::Status(report) => {
-                    self.journal.status(&report);
                     if let Some(listeners) = &self.listeners {
-                        listeners.reports.send_replace(Some(report.into()));
+                        listeners.reports.send_replace(Some(report.clone().into()));
                     }
+                    self.journal.status(report);
                     continue;
                 }
                 Output::Event(event) => {
-                    journal::log_event(&event);
+                    self.journal.event(&event);
                     self.tell_cluster(&event);
                     continue;
                 }
@@ -213,12 +216,17 @@ impl Driver {
             }
             Incoming::ForwardingNeeded(needed) => self.input(Input::ForwardingNeeded(needed)),
             Incoming::Foreign(found) => self.journal.foreign(found, self.gateway.status()),
+            // Whoever asked may have gone.
+            Incoming::Snapshot(answer) => drop(answer.send(self.gateway.scene().map(Box::new))),
             Incoming::Stop => {}
         }
     }
 
     fn input(&mut self, input: Input) {
+        self.journal.input(&input);
+        let since = Instant::now();
         self.gateway.handle_input(now(), input);
+        self.journal.decided(since);
     }
 
     async fn stop(mut self) -> Result<(), ThreadEnded> {

@@ -7,6 +7,7 @@ use smartnat_core::objects::{Flow, FlowFilter, KernelState, ObservationScope};
 use smartnat_core::ops::{Kernel, OpError, Transaction};
 
 use super::*;
+use crate::monitor::Monitor;
 use crate::simulated::{self, DryRunKernel};
 use crate::state_files::{StateFiles, Stats};
 
@@ -61,6 +62,7 @@ struct Running {
     to: mpsc::Sender<Incoming>,
     driver: tokio::task::JoinHandle<Result<(), ThreadEnded>>,
     reads: Arc<AtomicU64>,
+    monitor: Monitor,
 }
 
 impl Running {
@@ -78,12 +80,13 @@ impl Running {
         let config =
             GatewayConfig { uplink_names: vec!["eth1".into()], ..GatewayConfig::default() };
         let files = StateFiles::open(dir.path()).expect("proc is mounted");
+        let monitor = Monitor::new(PATIENCE);
         let ready_file = Some(dir.path().join("ready"));
-        let journal = Journal::new(Some(files), config.clone(), ready_file);
+        let journal = Journal::new(Some(files), config.clone(), ready_file, &monitor);
         let (to, incoming) = mpsc::channel(4);
         let driver = Driver::new(Gateway::new(config), kernel, journal);
         let task = tokio::spawn(driver.run(incoming));
-        Self { dir, to, driver: task, reads }
+        Self { dir, to, driver: task, reads, monitor }
     }
 
     async fn send(&self, incoming: Incoming) {
@@ -195,4 +198,76 @@ async fn a_kernel_that_can_not_be_opened_says_why() {
     let refused = || OpError::new(smartnat_core::ops::OpErrorClass::Denied, "x", "no privilege");
     let opened = KernelThread::start(move || Err::<Watched, _>(refused())).await;
     assert_eq!(opened.expect("the thread starts").err(), Some(refused()));
+}
+
+fn metric(text: &str, name: &str) -> Option<f64> {
+    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
+    value.parse().ok()
+}
+
+#[tokio::test]
+async fn a_run_is_ready_after_its_first_sync_and_counts_what_it_did() {
+    let running = Running::start(u64::MAX).await;
+    let (monitor, now) = (running.monitor.clone(), Instant::now());
+    running.send(Incoming::Host(host())).await;
+    until("the host is known", || monitor.health().why_not_ready(now).len() == 2).await;
+    running.send(Incoming::Cluster(Vec::new())).await;
+    running.ready().await;
+    assert_eq!(monitor.health().why_not_ready(Instant::now()), Vec::<String>::new());
+    let text = monitor.render().expect("rendered");
+    assert_eq!(metric(&text, "smartnat_syncs_total{result=\"ok\"}"), Some(1.0), "{text}");
+    assert_eq!(metric(&text, "smartnat_sync_duration_seconds_count"), Some(1.0));
+    assert_eq!(metric(&text, "smartnat_uplinks"), Some(1.0));
+    let verified = metric(&text, "smartnat_last_successful_sync_timestamp_seconds");
+    assert!(verified.is_some_and(|at| at > 1.0e9), "{verified:?}");
+    for series in [
+        "smartnat_kernel_transactions_total{domain=\"iptables\",result=\"ok\"}",
+        "smartnat_kernel_operations_total{domain=\"routing\",result=\"ok\"}",
+        "smartnat_kernel_reads_total{kind=\"objects\",result=\"ok\"}",
+        "smartnat_sync_stage_duration_seconds_count{stage=\"apply\"}",
+        "smartnat_sync_stage_duration_seconds_count{stage=\"decide\"}",
+    ] {
+        assert!(metric(&text, series).is_some_and(|value| value >= 1.0), "{series}\n{text}");
+    }
+    let (result, _dir) = running.stop().await;
+    assert_eq!(result, Ok(()));
+    let reasons = monitor.health().why_not_ready(Instant::now());
+    assert!(reasons.iter().any(|reason| reason.contains("the program ends")), "{reasons:?}");
+}
+
+#[tokio::test]
+async fn a_look_at_a_quiet_kernel_is_no_sync_but_shows_that_all_is_well() {
+    let running = Running::start(u64::MAX).await;
+    running.begin().await;
+    running.ready().await;
+    let monitor = running.monitor.clone();
+    let verified = || {
+        let text = monitor.render().expect("rendered");
+        metric(&text, "smartnat_last_successful_sync_timestamp_seconds").expect("there")
+    };
+    let first = verified();
+    running.send(Incoming::KernelChanged(Instant::now() + NOTICE_DELAY * 2)).await;
+    until("the kernel was looked at", || verified() > first).await;
+    let text = monitor.render().expect("rendered");
+    assert_eq!(metric(&text, "smartnat_syncs_total{result=\"ok\"}"), Some(1.0), "{text}");
+    let (result, _dir) = running.stop().await;
+    assert_eq!(result, Ok(()));
+}
+
+#[tokio::test]
+async fn a_snapshot_holds_what_the_gateway_was_told() {
+    let running = Running::start(u64::MAX).await;
+    let (answer, none) = oneshot::channel();
+    running.send(Incoming::Snapshot(answer)).await;
+    assert_eq!(none.await.expect("an answer"), None, "nothing is known yet");
+    running.begin().await;
+    running.ready().await;
+    let (answer, some) = oneshot::channel();
+    running.send(Incoming::Snapshot(answer)).await;
+    let scene = some.await.expect("an answer").expect("both sources have told all");
+    assert_eq!(scene.host, host());
+    assert_eq!(scene.config.uplink_names, ["eth1"]);
+    assert!(scene.numbers.contains_key("eth1") && !scene.sysctls.is_empty(), "{scene:?}");
+    let (result, _dir) = running.stop().await;
+    assert_eq!(result, Ok(()));
 }

@@ -13,6 +13,8 @@ pub struct Setting {
     pub allowed: &'static str,
     /// Takes several values.
     pub list: bool,
+    /// An empty variable is a value; of all others it is as good as none.
+    pub empty: bool,
 }
 
 /// Prefix of our variables.
@@ -29,11 +31,11 @@ const fn one(
     legacy: Option<&'static str>,
     allowed: &'static str,
 ) -> Setting {
-    Setting { key, flag, legacy, allowed, list: false }
+    Setting { key, flag, legacy, allowed, list: false, empty: false }
 }
 
 const fn many(key: &'static str, flag: &'static str, allowed: &'static str) -> Setting {
-    Setting { key, flag, legacy: None, allowed, list: true }
+    Setting { key, flag, legacy: None, allowed, list: true, empty: false }
 }
 
 /// All settings.
@@ -91,6 +93,21 @@ pub const SETTINGS: &[Setting] = &[
         "lock-wait-seconds",
         Some("IPTABLES_TIMEOUT_SEC"),
         "a whole number of seconds from 1 to 600",
+    ),
+    Setting {
+        empty: true,
+        ..one(
+            "monitorAddress",
+            "monitor-address",
+            Some("MONITOR_IP"),
+            "an IP address of this host, or nothing for all of them",
+        )
+    },
+    one(
+        "monitorPort",
+        "monitor-port",
+        Some("MONITOR_PORT"),
+        "a whole number from 0 to 65535; 0 serves nothing",
     ),
     one("logFormat", "log-format", None, "text or json"),
     one("logLevel", "log-level", None, "error, warn, info, debug or trace"),

@@ -100,15 +100,11 @@ pub struct Note {
 }
 
 /// What is special about variables of the Go version that are no setting of ours.
-const LEGACY_WITHOUT_EFFECT: &[(&str, NoteLevel, &str)] = &[
-    (
-        "AUTOREFRESH_PERIOD_SEC",
-        NoteLevel::Debug,
-        "has no effect: interfaces, addresses and routes are followed by the kernel's notifications",
-    ),
-    ("MONITOR_PORT", NoteLevel::Info, "has no effect yet: no health endpoint is served"),
-    ("MONITOR_IP", NoteLevel::Debug, "has no effect yet: no health endpoint is served"),
-];
+const LEGACY_WITHOUT_EFFECT: &[(&str, NoteLevel, &str)] = &[(
+    "AUTOREFRESH_PERIOD_SEC",
+    NoteLevel::Debug,
+    "has no effect: interfaces, addresses and routes are followed by the kernel's notifications",
+)];
 const LEGACY_DEBUG: &str = "DEBUG_ENABLED";
 
 /// The two layers of the environment, ours first, with remarks.
@@ -117,7 +113,8 @@ pub(super) fn from_environment(
     problems: &mut Vec<Problem>,
 ) -> (Layer, Layer, Vec<Note>) {
     let (mut ours, mut legacy, mut notes) = (Layer::default(), Layer::default(), Vec::new());
-    let mut variables: Vec<_> = variables.into_iter().filter(|(_, v)| !v.is_empty()).collect();
+    let given = |(name, value): &(String, String)| !value.is_empty() || empty_counts(name);
+    let mut variables: Vec<_> = variables.into_iter().filter(given).collect();
     variables.sort();
     for (name, value) in variables {
         if name.starts_with(ENV_PREFIX) {
@@ -127,6 +124,15 @@ pub(super) fn from_environment(
         }
     }
     (ours, legacy, notes)
+}
+
+/// Whether the setting of this variable has a meaning for an empty value.
+fn empty_counts(name: &str) -> bool {
+    let named = |setting: &Setting| {
+        let old = name.strip_prefix(LEGACY_PREFIX);
+        setting.variable() == name || (old.is_some() && old == setting.legacy)
+    };
+    SETTINGS.iter().any(|setting| setting.empty && named(setting))
 }
 
 fn our_variable(name: &str, value: &str, layer: &mut Layer, notes: &mut Vec<Note>) {

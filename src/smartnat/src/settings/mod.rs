@@ -13,6 +13,7 @@ pub use catalogue::{ENV_PREFIX, LEGACY_PREFIX, SETTINGS, Setting};
 pub use layer::{CONFIG_VARIABLE, Layer, Note, NoteLevel, Origin};
 pub use problem::{Problem, Problems};
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -29,6 +30,21 @@ pub const DEFAULT_DATA_DIR: &str = "/var/lib/smartnat";
 pub const DEFAULT_NAMESPACE: &str = "smartnat-system";
 /// How long the xtables lock is waited for unless told otherwise.
 pub const DEFAULT_LOCK_WAIT: Duration = Duration::from_secs(10);
+
+/// Where the health of a run can be asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MonitorSettings {
+    /// Address of this host; `::` for all of both families.
+    pub address: IpAddr,
+    /// TCP port; 0 serves nothing.
+    pub port: u16,
+}
+
+impl Default for MonitorSettings {
+    fn default() -> Self {
+        Self { address: Ipv4Addr::LOCALHOST.into(), port: 8080 }
+    }
+}
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -70,6 +86,8 @@ pub struct Settings {
     pub flavour: IptablesFlavour,
     /// How long the xtables lock is waited for.
     pub lock_wait: Duration,
+    /// Where health and metrics are served.
+    pub monitor: MonitorSettings,
     /// How log lines look.
     pub log_format: LogFormat,
     /// Which log lines are written.
@@ -138,6 +156,7 @@ fn read_settings(
 ) -> Settings {
     let gateway = read_gateway(&given, hostname, problems);
     let mut read = Reader::new(&given, problems);
+    let monitor = MonitorSettings::default();
     let settings = Settings {
         gateway,
         manifests: read.path("manifests"),
@@ -155,6 +174,10 @@ fn read_settings(
         lock_wait: read
             .number("lockWaitSeconds", 1..=600)
             .map_or(DEFAULT_LOCK_WAIT, Duration::from_secs),
+        monitor: MonitorSettings {
+            address: read.listen_address("monitorAddress").unwrap_or(monitor.address),
+            port: read.number("monitorPort", 0..=u16::MAX).unwrap_or(monitor.port),
+        },
         log_format: read.choice("logFormat", LOG_FORMATS).unwrap_or_default(),
         log_level: read.choice("logLevel", LOG_LEVELS).unwrap_or(tracing::Level::INFO),
         notes,

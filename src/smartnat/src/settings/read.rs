@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -128,6 +128,16 @@ impl<'a> Reader<'a> {
 
     pub(super) fn path(&mut self, key: &str) -> Option<PathBuf> {
         self.parsed(key, |text| (!text.is_empty()).then(|| PathBuf::from(text)))
+    }
+
+    /// An address to listen on; nothing and `::` mean all of both families.
+    pub(super) fn listen_address(&mut self, key: &str) -> Option<IpAddr> {
+        self.parsed(key, |text| {
+            if text.is_empty() {
+                return Some(Ipv6Addr::UNSPECIFIED.into());
+            }
+            text.parse::<IpAddr>().ok().filter(|address| !address.is_multicast())
+        })
     }
 
     pub(super) fn interface(&mut self, key: &str) -> Option<String> {

@@ -1,4 +1,4 @@
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
 use super::*;
@@ -38,6 +38,28 @@ fn without_anything_given_the_defaults_hold() {
     assert_eq!(settings.state_dir, Path::new(DEFAULT_STATE_DIR));
     assert_eq!(settings.lock_wait, DEFAULT_LOCK_WAIT);
     assert_eq!(settings.log_level, tracing::Level::INFO);
+    assert_eq!(settings.monitor.address, IpAddr::V4(Ipv4Addr::LOCALHOST));
+    assert_eq!(settings.monitor.port, 8080);
+}
+
+#[test]
+fn the_monitor_listens_on_one_address_or_on_all() {
+    for (given, address) in
+        [("", "::"), ("::", "::"), ("0.0.0.0", "0.0.0.0"), ("10.0.0.1", "10.0.0.1"), ("::1", "::1")]
+    {
+        let settings = from_variables(&[("SMARTNAT_MONITOR_ADDRESS", given)]).expect("valid");
+        assert_eq!(settings.monitor.address.to_string(), address, "{given:?}");
+    }
+    for (variable, wrong) in [
+        ("SMARTNAT_MONITOR_ADDRESS", "localhost"),
+        ("SNCTRLR_MONITOR_IP", "224.0.0.1"),
+        ("SMARTNAT_MONITOR_PORT", "65536"),
+    ] {
+        let text = from_variables(&[(variable, wrong)]).expect_err("wrong").to_string();
+        assert!(text.contains(&format!("{variable}: {wrong:?} is not valid; allowed: ")), "{text}");
+    }
+    let settings = from_variables(&[("SMARTNAT_MONITOR_PORT", "")]).expect("as good as none");
+    assert_eq!(settings.monitor.port, 8080);
 }
 
 #[test]
@@ -74,7 +96,7 @@ fn variables_of_the_go_version_keep_their_meaning() {
         ("SNCTRLR_IPTABLES_TIMEOUT_SEC", "7"),
         ("SNCTRLR_MAX_FINALIZE_WAIT_MINUTES", "60"),
         ("SNCTRLR_MAX_PORTS_PER_MAPPING", "9"),
-        ("SNCTRLR_MONITOR_PORT", "8080"),
+        ("SNCTRLR_MONITOR_PORT", "9090"),
         ("SNCTRLR_MONITOR_IP", ""),
         ("SNCTRLR_DEBUG_ENABLED", "true"),
     ])
@@ -91,8 +113,11 @@ fn variables_of_the_go_version_keep_their_meaning() {
         settings.notes.iter().find(|note| note.message.contains(part)).map(|note| note.level)
     };
     assert_eq!(level("AUTOREFRESH_PERIOD_SEC"), Some(NoteLevel::Debug));
-    assert_eq!(level("MONITOR_PORT"), Some(NoteLevel::Info));
-    assert_eq!(level("MONITOR_IP"), None, "an empty variable is as good as none");
+    assert_eq!(
+        settings.monitor,
+        MonitorSettings { address: Ipv6Addr::UNSPECIFIED.into(), port: 9090 }
+    );
+    assert_eq!(level("MONITOR"), None, "both have their effect");
 }
 
 #[test]
@@ -127,6 +152,8 @@ fn every_setting_can_be_given_in_the_file() {
          egress: true\nguard: false\nguardDefaultInterface: true\nmaxPorts: 7\n\
          markMask: 0x1f00\ntableBase: 300\nrulePriority: 5\nbackend: simulated\n\
          iptablesFlavour: legacy\nmanifests: /m\nstateDir: /s\nlockWaitSeconds: 3\n\
+         monitorAddress: ''\nmonitorPort: 0\nkubeconfig: /k\nnamespace: n-1\n\
+         leaseSeconds: 30\nmaxFinalizeWaitMinutes: 0\ndataDir: /d\n\
          logFormat: json\nlogLevel: trace\n",
     )
     .expect("all is valid");
@@ -143,6 +170,10 @@ fn every_setting_can_be_given_in_the_file() {
     assert_eq!((gateway.mark_mask, gateway.backend), (0x1f00, Backend::Simulated));
     assert_eq!(settings.flavour, IptablesFlavour::Legacy);
     assert_eq!(settings.manifests.as_deref(), Some(Path::new("/m")));
+    let cluster = &settings.cluster;
+    assert_eq!((cluster.namespace.as_str(), cluster.lease.as_secs()), ("n-1", 30));
+    assert!(cluster.max_finalize_wait.is_zero());
+    assert_eq!(settings.data_dir, Path::new("/d"));
     assert_eq!((settings.log_format, settings.log_level), (LogFormat::Json, tracing::Level::TRACE));
     for setting in SETTINGS {
         assert!(settings.origin(setting.key).is_some(), "{} is not tested", setting.key);

@@ -62,6 +62,7 @@ impl Told {
             ClusterObject::Deleted(ObjectKind::Mapping, key) => format!("no mapping {}", key.name),
             ClusterObject::Deleted(ObjectKind::Service, key) => format!("no service {}", key.name),
             ClusterObject::Deleted(_, key) => format!("no slice {}", key.name),
+            ClusterObject::Published(_) => "addresses, which are none of the cluster's".into(),
         });
         let mut named: Vec<_> = named.collect();
         named.sort();

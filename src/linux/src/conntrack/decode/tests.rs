@@ -81,3 +81,23 @@ proptest! {
         let _ = read(&entry_of(&put(tuple::LAYER4, &bytes), &udp()));
     }
 }
+
+#[test]
+fn counters_are_read_of_both_directions_and_none_where_the_kernel_does_not_count() {
+    let bare = entry_of(&udp(), &udp());
+    assert_eq!(flow_counters(Attributes::new(&bare)), Ok(None));
+    let count = |packets: u64, bytes: u64| {
+        [put(counters::PACKETS, &packets.to_be_bytes()), put(counters::BYTES, &bytes.to_be_bytes())]
+            .concat()
+    };
+    let counted = [
+        bare,
+        put(entry::COUNTERS_ORIGINAL, &count(3, 300)),
+        put(entry::COUNTERS_REPLY, &count(2, u64::MAX)),
+    ]
+    .concat();
+    let found = flow_counters(Attributes::new(&counted)).expect("whole").expect("counted");
+    assert_eq!(found.flow.key.id, 9);
+    assert_eq!(found.original, FlowCount { packets: 3, bytes: 300 });
+    assert_eq!(found.reply, FlowCount { packets: 2, bytes: u64::MAX });
+}

@@ -124,7 +124,8 @@ pub(super) fn write(scene: &Scene, file: &Path) -> Result<(), CommandError> {
 fn read(file: &Path) -> Result<Scene, CommandError> {
     let wrong = |error: &dyn std::fmt::Display| {
         CommandError::Usage(format!(
-            "--snapshot {}: {error}; make such a file with `smartnat explain --write-snapshot FILE`",
+            "--snapshot {}: {error}; make such a file with `smartnat explain --write-snapshot FILE`, or get \
+             /debug/snapshot of a running instance",
             file.display()
         ))
     };
@@ -133,7 +134,12 @@ fn read(file: &Path) -> Result<Scene, CommandError> {
         return Err(wrong(&format!("it has {length} bytes, at most {MAX_FILE_BYTES} are read")));
     }
     let text = std::fs::read_to_string(file).map_err(|error| wrong(&error))?;
-    let scene: Scene = serde_yaml_ng::from_str(&text).map_err(|error| wrong(&error))?;
+    // A running instance hands out JSON, whose variants are no variants of this YAML.
+    let scene: Scene = if text.trim_start().starts_with('{') {
+        serde_json::from_str(&text).map_err(|error| wrong(&error))?
+    } else {
+        serde_yaml_ng::from_str(&text).map_err(|error| wrong(&error))?
+    };
     match scene.config.problems().first() {
         Some(problem) => Err(wrong(&format!("config: {problem}"))),
         None => Ok(scene),

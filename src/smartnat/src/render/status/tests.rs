@@ -55,6 +55,7 @@ fn every_mapping_has_a_line_and_every_failure_a_reason() {
         UplinkStatus { number: 1, addresses: vec![address], gateways: Vec::new(), guarded: true };
     let report = StatusReport {
         instance: "gw1".into(),
+        read_back: true,
         in_sync: false,
         degraded: vec!["chain x: busy".into()],
         uplinks: BTreeMap::from([("eth1".to_owned(), uplink)]),

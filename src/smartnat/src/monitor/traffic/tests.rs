@@ -1,0 +1,189 @@
+use std::net::IpAddr;
+
+use smartnat_core::compile::{UplinkNumbers, compile};
+use smartnat_core::lower::lower;
+use smartnat_core::model::{
+    ClusterState, Family, GatewayConfig, HostState, InterfaceAddress, Link, Mapping, MappingPort,
+    MappingSpec,
+};
+use smartnat_core::objects::{Flow, FlowKey, FlowTuple, KernelState, Layer4, XtTable, XtTableId};
+use smartnat_core::status::{MappingStatus, PortStatus};
+use smartnat_core::xtables_text::render_rule;
+
+use super::*;
+
+fn address(text: &str) -> IpAddr {
+    text.parse().expect("an address")
+}
+
+fn key(name: &str) -> ObjectKey {
+    ObjectKey::new("default", name)
+}
+
+fn status(addresses: &[&str], ports: &[&str]) -> MappingStatus {
+    let port = |text: &&str| PortStatus {
+        port: (*text).into(),
+        endpoints: BTreeMap::new(),
+        waiting: None,
+    };
+    MappingStatus {
+        observed_generation: 1,
+        invalid: "no".into(),
+        service_vip: None,
+        configured_addresses: addresses.iter().map(|a| (address(a), Vec::new())).collect(),
+        conditions: Vec::new(),
+        ports: ports.iter().map(port).collect(),
+        pods: Vec::new(),
+        released: false,
+        remarks: Vec::new(),
+    }
+}
+
+fn report(mappings: &[(&str, MappingStatus)]) -> StatusReport {
+    let mappings = mappings.iter().map(|(name, status)| (key(name), status.clone()));
+    StatusReport { mappings: mappings.collect(), ..StatusReport::default() }
+}
+
+fn one_mapping() -> StatusReport {
+    report(&[("echo", status(&["203.0.113.10"], &["tcp/8080", "udp/5060-5080"]))])
+}
+
+fn rule(name: &str, rule: &str, packets: u64) -> RuleCounter {
+    let chain = mapping_chain(&key(name)).0;
+    RuleCounter { family: Family::V4, chain, rule: rule.into(), packets, bytes: 0 }
+}
+
+fn rules(rules: Vec<RuleCounter>) -> RuleCounts {
+    RuleCounts { rules, flows: None }
+}
+
+fn carried(traffic: &Traffic, name: &str) -> Carried {
+    lock(&traffic.0).mappings.get(&key(name)).copied().expect("it is counted")
+}
+
+/// The lowering decides where a first packet is counted; this fails when that changes.
+#[test]
+fn the_rules_of_a_lowered_mapping_are_told_apart_by_their_targets() {
+    let link = Link {
+        index: 2,
+        up: true,
+        addresses: vec![InterfaceAddress {
+            address: "203.0.113.10/24".parse().expect("a network"),
+            link_local: false,
+        }],
+    };
+    let host = HostState {
+        links: [("eth1".to_owned(), link)].into(),
+        routes: Vec::new(),
+        families: Family::ALL.to_vec(),
+    };
+    let config = GatewayConfig { uplink_names: vec!["eth1".into()], ..GatewayConfig::default() };
+    let mapping = Mapping {
+        key: key("echo"),
+        generation: 1,
+        created: None,
+        deleting: false,
+        spec: MappingSpec {
+            addresses: vec!["203.0.113.10".into()],
+            allowed_sources: vec!["192.0.2.0/24".into()],
+            service_name: "nobody".into(),
+            ports: vec![MappingPort { port: Some(8080), ..MappingPort::default() }],
+            ..MappingSpec::default()
+        },
+    };
+    let cluster =
+        ClusterState { mappings: [(key("echo"), mapping)].into(), ..ClusterState::default() };
+    let compiled =
+        compile(&cluster, &host, &config, &UplinkNumbers::new(), &KernelState::default());
+    let objects = lower(&compiled.dataplane);
+    let nat = &objects.xtables[&XtTableId { family: Family::V4, table: XtTable::Nat }];
+    let texts = nat.chains[&mapping_chain(&key("echo"))].iter().map(|rule| {
+        let text = render_rule(Family::V4, rule);
+        RuleCounter { packets: 5, ..self::rule("echo", &text, 5) }
+    });
+    let verdicts: Vec<Option<Verdict>> =
+        texts.map(|rule| rule.target().and_then(Verdict::of)).collect();
+    assert_eq!(verdicts.first(), Some(&Some(Verdict::Refused)), "{verdicts:?}");
+    assert_eq!(verdicts.last(), Some(&Some(Verdict::NobodyHome)), "{verdicts:?}");
+    assert_eq!(verdicts.iter().flatten().count(), 2, "{verdicts:?}");
+    let port = smartnat_core::model::PortRange::single(1).expect("a port");
+    let chain =
+        smartnat_core::names::port_chain(&key("echo"), smartnat_core::model::Protocol::Tcp, port);
+    assert_eq!(Verdict::of(&chain.0), Some(Verdict::Translated));
+}
+
+#[test]
+fn sums_grow_over_a_rule_that_is_written_anew() {
+    let traffic = Traffic::default();
+    let (http, dns) = ("-p tcp -j SMARTNAT-P-A", "-p udp -j SMARTNAT-P-B");
+    traffic.add(&rules(vec![rule("echo", http, 10), rule("echo", dns, 1)]), &one_mapping());
+    assert_eq!(carried(&traffic, "echo").first_packets, [11, 0, 0]);
+    // One was rewritten and has seen 3 since, the other went on.
+    traffic.add(&rules(vec![rule("echo", http, 3), rule("echo", dns, 2)]), &one_mapping());
+    assert_eq!(carried(&traffic, "echo").first_packets, [15, 0, 0]);
+    traffic.add(
+        &rules(vec![
+            rule("echo", http, 3),
+            rule("echo", "-m set -j SMARTNAT-REFUSE", 4),
+            rule("echo", "-p udp -j SMARTNAT-NOBODY-HOME", 5),
+            rule("echo", "-m connmark -j SMARTNAT-HAIRPIN", 6),
+            rule("other", http, 7),
+        ]),
+        &one_mapping(),
+    );
+    assert_eq!(carried(&traffic, "echo").first_packets, [15, 4, 5]);
+    assert_eq!(lock(&traffic.0).mappings.len(), 1, "nothing is counted for unknown chains");
+}
+
+#[test]
+fn a_mapping_that_is_gone_is_no_longer_told() {
+    let traffic = Traffic::default();
+    traffic.add(&rules(vec![rule("echo", "-j SMARTNAT-P-A", 10)]), &one_mapping());
+    traffic.add(&rules(Vec::new()), &StatusReport::default());
+    assert!(lock(&traffic.0).mappings.is_empty());
+}
+
+fn flow(id: u32, to: &str, port: u16, protocol: u8, packets: u64) -> FlowCounters {
+    let layer4 = Layer4::Ports { source: 1000, destination: port };
+    let original =
+        FlowTuple { source: address("192.0.2.1"), destination: address(to), protocol, layer4 };
+    let count = FlowCount { packets, bytes: packets * 100 };
+    let reply = FlowCount { packets: packets * 2, bytes: packets * 1000 };
+    let flow = Flow { key: FlowKey { original, id }, reply: original, mark: 0 };
+    FlowCounters { flow, original: count, reply }
+}
+
+fn flows(flows: Vec<FlowCounters>) -> RuleCounts {
+    RuleCounts { rules: Vec::new(), flows: Some(flows) }
+}
+
+#[test]
+fn connections_count_from_the_first_reading_on_for_the_mapping_of_their_port() {
+    let traffic = Traffic::default();
+    let both = report(&[
+        ("echo", status(&["203.0.113.10"], &["tcp/8080", "udp/5060-5080"])),
+        ("web", status(&["203.0.113.10", "203.0.113.11"], &["tcp/80"])),
+    ]);
+    let old = flow(1, "203.0.113.10", 8080, 6, 50);
+    traffic.add(&flows(vec![old]), &both);
+    assert_eq!(carried(&traffic, "echo").from_clients, FlowCount::default());
+    traffic.add(
+        &flows(vec![
+            flow(1, "203.0.113.10", 8080, 6, 53),
+            flow(2, "203.0.113.10", 5070, 17, 4),
+            flow(3, "203.0.113.11", 80, 6, 1),
+            flow(4, "203.0.113.10", 8080, 17, 1),
+            flow(5, "203.0.113.10", 5081, 17, 1),
+            flow(6, "198.51.100.1", 80, 6, 1),
+        ]),
+        &both,
+    );
+    let echo = carried(&traffic, "echo");
+    assert_eq!(echo.from_clients, FlowCount { packets: 7, bytes: 700 });
+    assert_eq!(echo.to_clients, FlowCount { packets: 14, bytes: 7000 });
+    assert_eq!(carried(&traffic, "web").from_clients.packets, 1);
+    // Accounting is switched off and on again: nothing is counted twice, nothing is lost.
+    traffic.add(&rules(Vec::new()), &both);
+    traffic.add(&flows(vec![flow(1, "203.0.113.10", 8080, 6, 60)]), &both);
+    assert_eq!(carried(&traffic, "echo").from_clients.packets, 7);
+}
