@@ -74,6 +74,8 @@ fn every_setting_given_as_a_flag_arrives() {
         "9",
         "--state-dir",
         "s",
+        "--sysctl-dir",
+        "p",
         "--log-format",
         "json",
         "--log-level",

@@ -76,6 +76,7 @@ pub const SETTINGS: &[Setting] = &[
     one("iptablesFlavour", "iptables-flavour", None, "auto, nft or legacy"),
     one("manifests", "manifests", None, "a directory"),
     one("stateDir", "state-dir", None, "a directory"),
+    one("sysctlDir", "sysctl-dir", None, "a directory that holds the kernel's settings in net/"),
     one(
         "lockWaitSeconds",
         "lock-wait-seconds",

@@ -126,7 +126,7 @@ fn every_setting_can_be_given_in_the_file() {
          eth2: {ipv4: 10.1.0.1}, eth3: 10.2.0.1}\ngatewayOffset: -1\nmasquerade: no\n\
          egress: true\nguard: false\nguardDefaultInterface: true\nmaxPorts: 7\n\
          markMask: 0x1f00\ntableBase: 300\nrulePriority: 5\nbackend: simulated\n\
-         iptablesFlavour: legacy\nmanifests: /m\nstateDir: /s\nlockWaitSeconds: 3\n\
+         iptablesFlavour: legacy\nmanifests: /m\nstateDir: /s\nsysctlDir: /p\nlockWaitSeconds: 3\n\
          logFormat: json\nlogLevel: trace\n",
     )
     .expect("all is valid");
@@ -142,6 +142,7 @@ fn every_setting_can_be_given_in_the_file() {
     );
     assert_eq!((gateway.mark_mask, gateway.backend), (0x1f00, Backend::Simulated));
     assert_eq!(settings.flavour, IptablesFlavour::Legacy);
+    assert_eq!(settings.sysctl_dir, Path::new("/p"));
     assert_eq!(settings.manifests.as_deref(), Some(Path::new("/m")));
     assert_eq!((settings.log_format, settings.log_level), (LogFormat::Json, tracing::Level::TRACE));
     for setting in SETTINGS {
