@@ -85,8 +85,6 @@ pub struct MappingSpec {
     /// one that does. Several Mappings can share an address as long as their ports differ.
     #[serde(default, deserialize_with = "lenient::null_as_default")]
     #[schemars(length(min = 1, max = 64), inner(length(max = 45)))]
-    #[x_kube(validation = Rule::new("self.all(a, self.exists_one(b, a == b))")
-        .message("addresses: an address is listed twice; remove one of the two entries"))]
     pub addresses: Vec<String>,
 
     /// Who may connect: networks such as 192.0.2.0/24 or 2001:db8::/32, or single addresses.
@@ -112,7 +110,7 @@ pub struct MappingSpec {
     /// ready endpoints of the Service; absent means the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 63))]
-    #[x_kube(validation = Rule::new("self == 'service'")
+    #[x_kube(validation = Rule::new("self in ['', 'service']")
         .message("mode: \"service\" is the only mode; write it or leave the field out"))]
     pub mode: Option<String>,
 
@@ -158,7 +156,7 @@ pub struct MappingPort {
     /// tcp, udp or sctp, in any case. Absent: tcp.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 4))]
-    #[x_kube(validation = Rule::new("self.lowerAscii() in ['tcp', 'udp', 'sctp']")
+    #[x_kube(validation = Rule::new("self.lowerAscii() in ['', 'tcp', 'udp', 'sctp']")
         .message("protocol: must be tcp, udp or sctp, in any case"))]
     pub protocol: Option<String>,
 
