@@ -138,7 +138,7 @@ pub struct MappingSpec {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 #[schemars(transform = schema::mapping_port)]
-#[x_kube(validation = Rule::new("!has(self.endPort) || self.endPort >= self.port")
+#[x_kube(validation = Rule::new("!has(self.endPort) || !has(self.port) || self.endPort >= self.port")
     .message("endPort: must not be less than port; swap the two, or leave endPort out for a single port"))]
 pub struct MappingPort {
     /// External port, 1 to 65535; with endPort the first port of the range.

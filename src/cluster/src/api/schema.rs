@@ -45,8 +45,11 @@ pub(super) fn mapping_spec(schema: &mut Schema) {
         "/properties/ports",
         &[(
             // Each entry overlaps with itself and with no other; a reversed one is told of
-            // by its own rule.
-            "self.all(p, (has(p.endPort) && p.endPort < p.port) || self.exists_one(q, \
+            // by its own rule. A port is required, and still looked for: a rule that fails to be
+            // evaluated, unlike one that is violated, also refuses an object that was stored
+            // before the rule and is not changed, such as the Go version's without a port.
+            "self.all(p, !has(p.port) || (has(p.endPort) && p.endPort < p.port) || \
+             self.exists_one(q, has(q.port) && \
              (has(p.protocol) && p.protocol != '' ? p.protocol.lowerAscii() : 'tcp') == \
              (has(q.protocol) && q.protocol != '' ? q.protocol.lowerAscii() : 'tcp') && \
              p.port <= (has(q.endPort) ? q.endPort : q.port) && \
