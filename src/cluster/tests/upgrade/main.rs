@@ -127,7 +127,7 @@ async fn bring_definition(client: &Client, how: How) -> Result<(), Failure> {
             definitions.patch(name, &PatchParams::default(), &Patch::Merge(text)).await?
         }
     };
-    assert_eq!(new.spec.preserve_unknown_fields.unwrap_or_default(), false);
+    assert!(!new.spec.preserve_unknown_fields.unwrap_or_default(), "unknown fields are kept");
     assert_eq!(new.spec.versions, api::crd().spec.versions);
     Ok(())
 }
