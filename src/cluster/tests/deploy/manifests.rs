@@ -28,10 +28,10 @@ pub(crate) fn repository(path: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)
 }
 
-/// What `kubectl apply -k deploy/kustomize` applies. `None`, and a word about it, without kubectl.
-pub(crate) fn kustomize() -> Result<Option<Manifests>, Failure> {
+/// What `kubectl apply -k` applies of a directory. `None`, and a word about it, without kubectl.
+pub(crate) fn kustomize(directory: &str) -> Result<Option<Manifests>, Failure> {
     let mut kubectl = Command::new("kubectl");
-    kubectl.arg("kustomize").arg(repository("deploy/kustomize"));
+    kubectl.arg("kustomize").arg(repository(directory));
     let output = match kubectl.output() {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             return skipped("kubectl", "SMARTNAT_REQUIRE_APISERVER");

@@ -64,7 +64,7 @@ impl Renderer {
 
 #[test]
 fn the_chart_renders_what_kustomize_does() -> Result<(), Failure> {
-    let Some(expected) = kustomize()? else { return Ok(()) };
+    let Some(expected) = kustomize("deploy/kustomize")? else { return Ok(()) };
     let Some(helm) = Renderer::find()? else { return Ok(()) };
     let mut expected = comparable(expected)?;
     // Helm makes the namespace itself, or it is there.

@@ -6,7 +6,7 @@ use crate::{Failure, NAMESPACE, manifests};
 
 #[test]
 fn the_gateway_asks_for_no_more_than_it_needs() -> Result<(), Failure> {
-    let Some(manifests) = manifests::kustomize()? else { return Ok(()) };
+    let Some(manifests) = manifests::kustomize("deploy/kustomize")? else { return Ok(()) };
     let object = manifests.find("DaemonSet", "smartnat").ok_or("no DaemonSet")?;
     assert_eq!(object["metadata"]["namespace"], NAMESPACE);
     let pod = &object["spec"]["template"]["spec"];
