@@ -74,7 +74,7 @@ async fn accepted(mappings: &Api<DynamicObject>) -> Vec<String> {
     let many = |n: u32| (1..=n).map(|p| json!({ "port": p })).collect::<Vec<_>>();
     let cases = [
         json!({}),
-        json!({ "addresses": ["203.0.113.10", "2001:db8::10", "fe80::1"] }),
+        json!({ "addresses": ["203.0.113.10", "2001:db8::10"] }),
         json!({ "allowedSources": ["0.0.0.0/0", "::/0", "192.0.2.7", "10.1.2.3/8", "2001:db8::1"] }),
         json!({ "allowedSources": [] }),
         json!({ "mode": "service", "masquerade": false, "egress": true }),
@@ -84,6 +84,8 @@ async fn accepted(mappings: &Api<DynamicObject>) -> Vec<String> {
         json!({ "ports": [{ "port": 53, "protocol": "tcp" }, { "port": 53, "protocol": "Udp" }] }),
         json!({ "ports": [{ "port": 7, "servicePort": null, "protocol": null, "endPort": null }] }),
         json!({ "ports": many(256) }),
+        // Clients written in Go write absent strings so.
+        json!({ "mode": "", "ports": [{ "port": 53, "protocol": "" }] }),
         // The Go version's: capitals, no servicePort, a bare address, names of 1 and 62 letters.
         json!({
             "mode": "service", "serviceName": "a".repeat(62),
@@ -110,7 +112,12 @@ async fn refused(mappings: &Api<DynamicObject>) -> Vec<String> {
         (json!({ "addresses": ["127.0.0.1"] }), "cannot be exposed"),
         (json!({ "addresses": ["::"] }), "cannot be exposed"),
         (json!({ "addresses": ["ff02::1"] }), "cannot be exposed"),
+        (json!({ "addresses": ["fe80::1"] }), "cannot be exposed"),
+        (json!({ "addresses": ["169.254.1.1"] }), "cannot be exposed"),
+        (json!({ "addresses": ["255.255.255.255"] }), "cannot be exposed"),
+        (json!({ "addresses": ["::ffff:1.1.1.1"] }), "spec.addresses[0]"),
         (json!({ "addresses": ["1.1.1.1", "1.1.1.1"] }), "listed twice"),
+        (json!({ "addresses": ["2001:db8::1", "2001:DB8:0::1"] }), "listed twice"),
         (json!({ "allowedSources": ["1.1.1.1/33"] }), "spec.allowedSources[0]"),
         (json!({ "allowedSources": ["everyone"] }), "must be a network such as"),
         (json!({ "serviceName": "" }), "spec.serviceName"),
@@ -127,6 +134,7 @@ async fn refused(mappings: &Api<DynamicObject>) -> Vec<String> {
         (ports(json!([{ "port": 80, "servicePort": 0 }])), "spec.ports[0].servicePort"),
         (ports(json!([{ "port": 80, "servicePort": "80" }])), "without quotes"),
         (ports(json!([{ "port": 80 }, { "port": 80, "protocol": "TCP" }])), "share a port"),
+        (ports(json!([{ "port": 80 }, { "port": 80, "protocol": "" }])), "share a port"),
         (ports(json!([{ "port": 80, "endPort": 90 }, { "port": 85 }])), "share a port"),
     ];
     let mut wrong = Vec::new();

@@ -1,5 +1,6 @@
 //! The Linux kernel as configured, and what must be right before it is touched.
 
+use smartnat_linux::sysctl::Sysctls;
 use smartnat_linux::{
     InstanceLock, LinuxKernel, LinuxOptions, OpenError, StateDir, XtablesSettings, predecessor,
 };
@@ -20,6 +21,7 @@ pub fn options(settings: &Settings) -> LinuxOptions {
         flavour: settings.flavour,
         state_dir: StateDir::new(&settings.state_dir),
         lock_wait_seconds: settings.lock_wait.as_secs(),
+        sysctls: Sysctls::new(&settings.sysctl_dir),
     }
 }
 

@@ -84,8 +84,6 @@ pub struct MappingSpec {
     /// one that does. Several Mappings can share an address as long as their ports differ.
     #[serde(default, deserialize_with = "lenient::null_as_default")]
     #[schemars(length(min = 1, max = 64), inner(length(max = 45)))]
-    #[x_kube(validation = Rule::new("self.all(a, self.exists_one(b, a == b))")
-        .message("addresses: an address is listed twice; remove one of the two entries"))]
     pub addresses: Vec<String>,
 
     /// Who may connect: networks such as 192.0.2.0/24 or 2001:db8::/32, or single addresses.
@@ -111,7 +109,7 @@ pub struct MappingSpec {
     /// ready endpoints of the Service; absent means the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 63))]
-    #[x_kube(validation = Rule::new("self == 'service'")
+    #[x_kube(validation = Rule::new("self in ['', 'service']")
         .message("mode: \"service\" is the only mode; write it or leave the field out"))]
     pub mode: Option<String>,
 
@@ -139,7 +137,7 @@ pub struct MappingSpec {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 #[schemars(transform = schema::mapping_port)]
-#[x_kube(validation = Rule::new("!has(self.endPort) || self.endPort >= self.port")
+#[x_kube(validation = Rule::new("!has(self.endPort) || !has(self.port) || self.endPort >= self.port")
     .message("endPort: must not be less than port; swap the two, or leave endPort out for a single port"))]
 pub struct MappingPort {
     /// External port, 1 to 65535; with endPort the first port of the range.
@@ -157,7 +155,7 @@ pub struct MappingPort {
     /// tcp, udp or sctp, in any case. Absent: tcp.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 4))]
-    #[x_kube(validation = Rule::new("self.lowerAscii() in ['tcp', 'udp', 'sctp']")
+    #[x_kube(validation = Rule::new("self.lowerAscii() in ['', 'tcp', 'udp', 'sctp']")
         .message("protocol: must be tcp, udp or sctp, in any case"))]
     pub protocol: Option<String>,
 

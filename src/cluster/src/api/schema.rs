@@ -16,11 +16,20 @@ pub(super) fn mapping_spec(schema: &mut Schema) {
                  2001:db8::10, without prefix length, port or zone",
             ),
             (
-                "!isIP(self) || ip(self).isGlobalUnicast() || ip(self).isLinkLocalUnicast()",
-                "addresses: loopback, multicast, broadcast and unspecified addresses cannot be \
-                 exposed; use an address of a gateway's uplink",
+                "!isIP(self) || ip(self).isGlobalUnicast()",
+                "addresses: loopback, link-local, multicast, broadcast and unspecified addresses \
+                 cannot be exposed; use an address of a gateway's uplink",
             ),
         ],
+    );
+    add_rules(
+        schema,
+        "/properties/addresses",
+        &[(
+            // Whatever the notation; what is no address is told of by its own rule.
+            "self.all(a, !isIP(a) || self.exists_one(b, isIP(b) && ip(a) == ip(b)))",
+            "addresses: an address is listed twice; remove one of the two entries",
+        )],
     );
     add_rules(
         schema,
@@ -36,10 +45,13 @@ pub(super) fn mapping_spec(schema: &mut Schema) {
         "/properties/ports",
         &[(
             // Each entry overlaps with itself and with no other; a reversed one is told of
-            // by its own rule.
-            "self.all(p, (has(p.endPort) && p.endPort < p.port) || self.exists_one(q, \
-             (has(p.protocol) ? p.protocol.lowerAscii() : 'tcp') == \
-             (has(q.protocol) ? q.protocol.lowerAscii() : 'tcp') && \
+            // by its own rule. A port is required, and still looked for: a rule that fails to be
+            // evaluated, unlike one that is violated, also refuses an object that was stored
+            // before the rule and is not changed, such as the Go version's without a port.
+            "self.all(p, !has(p.port) || (has(p.endPort) && p.endPort < p.port) || \
+             self.exists_one(q, has(q.port) && \
+             (has(p.protocol) && p.protocol != '' ? p.protocol.lowerAscii() : 'tcp') == \
+             (has(q.protocol) && q.protocol != '' ? q.protocol.lowerAscii() : 'tcp') && \
              p.port <= (has(q.endPort) ? q.endPort : q.port) && \
              q.port <= (has(p.endPort) ? p.endPort : p.port)))",
             "ports: two entries share a port of one protocol (ranges count); change or remove \

@@ -11,7 +11,7 @@ type Failure = Box<dyn std::error::Error>;
 
 /// An API server, stopped when dropped if this test started it.
 pub(crate) struct ApiServer {
-    kubeconfig: PathBuf,
+    pub(crate) kubeconfig: PathBuf,
     /// The program that stops it.
     down: Option<PathBuf>,
 }

@@ -20,8 +20,9 @@ use crate::conntrack::ConntrackClient;
 use crate::ipset::IpsetClient;
 use crate::routing::Routing;
 use crate::survey::{Survey, Uplinks, forwarding_users, obstacles, survey};
+use crate::sysctl::{self, Sysctls};
 use crate::xtables::{Xtables, XtablesError, XtablesSettings};
-use crate::{is_privileged, observe_host, sysctl};
+use crate::{is_privileged, observe_host};
 
 use record::{KeptSysctl, Record};
 pub use record::{RecordError, StateDir};
@@ -35,6 +36,8 @@ pub struct LinuxOptions {
     pub state_dir: StateDir,
     /// How long a program waits for the xtables lock.
     pub lock_wait_seconds: u64,
+    /// The kernel's settings.
+    pub sysctls: Sysctls,
 }
 
 impl Default for LinuxOptions {
@@ -43,6 +46,7 @@ impl Default for LinuxOptions {
             flavour: IptablesFlavour::Auto,
             state_dir: StateDir::default(),
             lock_wait_seconds: 10,
+            sysctls: Sysctls::default(),
         }
     }
 }
@@ -81,6 +85,7 @@ pub struct LinuxKernel {
     routing: Routing,
     flows: ConntrackClient,
     record: Record,
+    sysctls: Sysctls,
     baseline_settled: bool,
     /// Changes that none of the parts counts: sysctls and built-in chains.
     own_writes: u64,
@@ -112,6 +117,7 @@ impl LinuxKernel {
             routing: Routing::open().map_err(OpenError::Routing)?,
             flows: ConntrackClient::open()?,
             record: Record::open(&options.state_dir)?,
+            sysctls: options.sysctls,
             baseline_settled: false,
             own_writes: 0,
         })
@@ -214,7 +220,7 @@ impl LinuxKernel {
         let mut found = BTreeMap::new();
         for key in keys {
             let original = kept.get(key).map(|kept| kept.value.clone());
-            let value = sysctl::read(key)?;
+            let value = self.sysctls.read(key)?;
             if value.is_some() || original.is_some() {
                 // A setting that went with its interface has no value, but a record to forget.
                 let value = value.unwrap_or_default();
@@ -253,12 +259,12 @@ impl LinuxKernel {
     }
 
     fn set_sysctl(&mut self, key: &SysctlKey, value: &str) -> Result<(), OpError> {
-        let before = sysctl::read(key)?.ok_or_else(|| {
+        let before = self.sysctls.read(key)?.ok_or_else(|| {
             let object = format!("sysctl {key}");
             OpError::new(OpErrorClass::NotFound, object, "there is no such setting")
         })?;
         if self.kept_sysctl(key)?.is_none() {
-            let along = sysctl::lost_with(key, &before)?;
+            let along = self.sysctls.lost_with(key, &before)?;
             let before =
                 KeptSysctl { value: before, interface: sysctl::interface_index(key)?, along };
             self.record.keep_sysctl(key, before).map_err(record_failure)?;
@@ -268,12 +274,12 @@ impl LinuxKernel {
 
     fn forget_sysctl(&mut self, key: &SysctlKey, value: Option<&str>) -> Result<(), OpError> {
         if let Some(value) = value
-            && sysctl::read(key)?.is_some()
+            && self.sysctls.read(key)?.is_some()
         {
             self.write_sysctl(key, value)?;
             for along in self.record.sysctls().get(key).into_iter().flat_map(|kept| &kept.along) {
                 self.own_writes += 1;
-                along.undo()?;
+                self.sysctls.undo(along)?;
             }
         }
         self.record.forget_sysctl(key).map_err(record_failure)
@@ -281,7 +287,7 @@ impl LinuxKernel {
 
     fn write_sysctl(&mut self, key: &SysctlKey, value: &str) -> Result<(), OpError> {
         self.own_writes += 1;
-        sysctl::write(key, value)
+        self.sysctls.write(key, value)
     }
 
     fn delete_flows(&mut self, ops: &[NetworkOp]) -> Result<(), OpError> {

@@ -112,6 +112,10 @@ pub struct KernelFlags {
     /// First of our five consecutive routing rule priorities [default: 20000]
     #[arg(long, value_name = "N")]
     rule_priority: Option<String>,
+    /// Where the kernel's settings are, for a container, in which /proc/sys is read-only:
+    /// mount the host's /proc/sys/net as net below it [default: /proc/sys]
+    #[arg(long, value_name = "DIR")]
+    sysctl_dir: Option<String>,
 }
 
 impl KernelFlags {
@@ -123,6 +127,7 @@ impl KernelFlags {
         layer.flag("markMask", self.mark_mask.as_ref());
         layer.flag("tableBase", self.table_base.as_ref());
         layer.flag("rulePriority", self.rule_priority.as_ref());
+        layer.flag("sysctlDir", self.sysctl_dir.as_ref());
     }
 }
 

@@ -88,6 +88,8 @@ fn every_setting_given_as_a_flag_arrives() {
         "",
         "--monitor-port",
         "9090",
+        "--sysctl-dir",
+        "p",
         "--log-format",
         "json",
         "--log-level",

@@ -88,6 +88,7 @@ pub const SETTINGS: &[Setting] = &[
     ),
     one("stateDir", "state-dir", None, "a directory"),
     one("dataDir", "data-dir", None, "a directory"),
+    one("sysctlDir", "sysctl-dir", None, "a directory that holds the kernel's settings in net/"),
     one(
         "lockWaitSeconds",
         "lock-wait-seconds",

@@ -20,6 +20,7 @@ use std::time::Duration;
 use smartnat_core::model::{Backend, GatewayConfig, IptablesFlavour};
 
 use read::Reader;
+use smartnat_linux::sysctl::SYSCTL_DIR;
 
 /// Where state files are kept unless told otherwise.
 pub const DEFAULT_STATE_DIR: &str = "/run/smartnat";
@@ -82,6 +83,8 @@ pub struct Settings {
     pub state_dir: PathBuf,
     /// Where the last good snapshot of a cluster is kept.
     pub data_dir: PathBuf,
+    /// Where the kernel's settings are.
+    pub sysctl_dir: PathBuf,
     /// Which iptables programs are used.
     pub flavour: IptablesFlavour,
     /// How long the xtables lock is waited for.
@@ -170,6 +173,7 @@ fn read_settings(
         },
         data_dir: read.path("dataDir").unwrap_or_else(|| DEFAULT_DATA_DIR.into()),
         state_dir: read.path("stateDir").unwrap_or_else(|| DEFAULT_STATE_DIR.into()),
+        sysctl_dir: read.path("sysctlDir").unwrap_or_else(|| SYSCTL_DIR.into()),
         flavour: read.choice("iptablesFlavour", FLAVOURS).unwrap_or_default(),
         lock_wait: read
             .number("lockWaitSeconds", 1..=600)

@@ -151,7 +151,7 @@ fn every_setting_can_be_given_in_the_file() {
          eth2: {ipv4: 10.1.0.1}, eth3: 10.2.0.1}\ngatewayOffset: -1\nmasquerade: no\n\
          egress: true\nguard: false\nguardDefaultInterface: true\nmaxPorts: 7\n\
          markMask: 0x1f00\ntableBase: 300\nrulePriority: 5\nbackend: simulated\n\
-         iptablesFlavour: legacy\nmanifests: /m\nstateDir: /s\nlockWaitSeconds: 3\n\
+         iptablesFlavour: legacy\nmanifests: /m\nstateDir: /s\nsysctlDir: /p\nlockWaitSeconds: 3\n\
          monitorAddress: ''\nmonitorPort: 0\nkubeconfig: /k\nnamespace: n-1\n\
          leaseSeconds: 30\nmaxFinalizeWaitMinutes: 0\ndataDir: /d\n\
          logFormat: json\nlogLevel: trace\n",
@@ -169,6 +169,7 @@ fn every_setting_can_be_given_in_the_file() {
     );
     assert_eq!((gateway.mark_mask, gateway.backend), (0x1f00, Backend::Simulated));
     assert_eq!(settings.flavour, IptablesFlavour::Legacy);
+    assert_eq!(settings.sysctl_dir, Path::new("/p"));
     assert_eq!(settings.manifests.as_deref(), Some(Path::new("/m")));
     let cluster = &settings.cluster;
     assert_eq!((cluster.namespace.as_str(), cluster.lease.as_secs()), ("n-1", 30));
