@@ -7,7 +7,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams};
+use k8s_openapi::api::authentication::v1::TokenRequest;
+use k8s_openapi::api::core::v1::ServiceAccount;
+use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::GroupVersionKind;
 use kube::{Client, Config};
@@ -127,6 +129,14 @@ impl ControlPlane {
             None => Api::all_with(client, &resource),
         };
         (api, text(&object["metadata"]["name"]))
+    }
+
+    /// A token of a service account.
+    pub fn token(&self, namespace: &str, account: &str) -> String {
+        let api = Api::<ServiceAccount>::namespaced(self.client.clone(), namespace);
+        let request = TokenRequest::default();
+        let answer = self.wait(api.create_token_request(account, &PostParams::default(), &request));
+        answer.expect("a token").status.expect("it was issued").token
     }
 
     /// Kills the server; its data stays.

@@ -127,6 +127,10 @@ pub struct StatusReport {
     pub degraded: Vec<String>,
     /// Uplinks by name.
     pub uplinks: BTreeMap<String, UplinkStatus>,
+    /// Addresses of uplinks that are not served, since this instance's Lease does not tell of
+    /// them yet.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unpublished: Vec<IpAddr>,
     /// Mappings, admitted or not.
     pub mappings: BTreeMap<ObjectKey, MappingStatus>,
 }

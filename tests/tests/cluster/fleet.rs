@@ -88,11 +88,16 @@ impl Fleet {
 
     /// `run` of a gateway.
     pub(crate) fn command(&self, gateway: usize) -> Command {
+        self.command_as(gateway, &name(gateway), NAMESPACE)
+    }
+
+    /// `run` of a gateway with another name, or with its Lease in another namespace.
+    pub(crate) fn command_as(&self, gateway: usize, instance: &str, namespace: &str) -> Command {
         let mut command = self.station.command(&["run", "--uplink-pattern", "ext[0-9]"]);
-        command.arg("--instance").arg(name(gateway));
+        command.arg("--instance").arg(instance);
         command.arg("--kubeconfig").arg(self.kubeconfig(gateway));
-        command.arg("--data-dir").arg(self.station.path("data"));
-        command.args(["--namespace", NAMESPACE]);
+        command.arg("--data-dir").arg(self.station.path(&format!("data-{gateway}")));
+        command.args(["--namespace", namespace]);
         command.args(["--lease-seconds", &LEASE_SECONDS.to_string()]);
         command.args(["--max-finalize-wait-minutes", "0"]);
         command

@@ -9,3 +9,8 @@ mod fleet;
 mod station;
 
 mod c01_serving;
+mod c02_deletion;
+mod c03_conflict;
+mod c04_outage;
+mod c09_bad_input;
+mod c11_handover;

@@ -63,6 +63,7 @@ impl Reporter {
                 .into_iter()
                 .chain(violations.iter().map(ToString::to_string))
                 .collect(),
+            unpublished: unpublished(&dataplane, cluster),
             uplinks: uplinks(&dataplane),
             mappings,
         };
@@ -248,6 +249,11 @@ fn port_status(
         endpoints,
         waiting: resolved.waiting.as_ref().map(ToString::to_string),
     }
+}
+
+fn unpublished(dataplane: &Dataplane, cluster: &ClusterState) -> Vec<IpAddr> {
+    let held = dataplane.uplinks.values().flat_map(|uplink| &uplink.addresses);
+    held.copied().filter(|address| !cluster.may_serve(*address)).collect()
 }
 
 fn uplinks(dataplane: &Dataplane) -> BTreeMap<String, UplinkStatus> {

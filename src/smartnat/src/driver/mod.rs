@@ -185,7 +185,8 @@ impl Driver {
     /// comes too soon goes with a later reading of the kernel.
     fn tell_good_cluster(&mut self) {
         let Some(listeners) = &self.listeners else { return };
-        let good = self.gateway.status().is_some_and(|status| status.read_back);
+        let status = self.gateway.status();
+        let good = status.is_some_and(|status| status.read_back && status.unpublished.is_empty());
         let soon = self.remembered.is_some_and(|at| at.elapsed() < REMEMBER_EVERY);
         if good && self.unremembered && !soon {
             listeners.clusters.send_replace(self.gateway.cluster().cloned().map(Arc::new));

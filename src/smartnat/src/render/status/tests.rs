@@ -56,6 +56,7 @@ fn every_mapping_has_a_line_and_every_failure_a_reason() {
     let report = StatusReport {
         instance: "gw1".into(),
         read_back: true,
+        unpublished: Vec::new(),
         in_sync: false,
         degraded: vec!["chain x: busy".into()],
         uplinks: BTreeMap::from([("eth1".to_owned(), uplink)]),
