@@ -30,7 +30,7 @@ pub struct Picture {
 pub struct MappingPicture {
     /// It is being deleted.
     pub deleting: bool,
-    /// `metadata.finalizers`.
+    /// `metadata.finalizers` of an accepted Mapping. One that was not always accepted may have ours.
     pub finalizers: Vec<String>,
     /// `status.invalid`.
     pub invalid: Option<String>,
@@ -57,9 +57,10 @@ impl MappingPicture {
             .iter()
             .map(|e| ((e.address, e.instance.clone()), e.conditions.iter().map(said).collect()));
         let summary = &record.summary;
+        let accepted = summary.invalid.as_deref() == Some("no");
         Self {
             deleting: record.deleting,
-            finalizers: record.finalizers.clone(),
+            finalizers: if accepted { record.finalizers.clone() } else { Vec::new() },
             invalid: summary.invalid.clone(),
             configured: summary.configured_addresses.clone(),
             observed: summary.observed_generation == Some(record.generation),

@@ -17,7 +17,7 @@ pub use judge::{exposes, holds_anything_of};
 pub use link::{Link, WriteFault};
 use process::{Outside, Process, Request};
 use smartnat_core::coordination::{
-    ClusterEvent, CoordinationConfig, Input, Notice, Write, WriteError, WriteId, Written,
+    ClusterEvent, CoordinationConfig, Input, LeaseName, Notice, Write, WriteError, WriteId, Written,
 };
 use smartnat_core::model::{ClusterObject, ClusterState, GatewayConfig, ObjectKey};
 use smartnat_core::status::StatusReport;
@@ -28,6 +28,8 @@ use crate::kernel::XtFlavour;
 
 /// A write whose answer does not come is given up after this time.
 const WRITE_TIMEOUT_MILLIS: u64 = 1_000;
+/// How long a kernel takes for one answer, where nothing else is said.
+const KERNEL_MILLIS: u64 = 3;
 /// The uplink of each host.
 pub const UPLINK: &str = "ext1";
 
@@ -38,13 +40,11 @@ pub struct Times {
     pub lease_millis: u64,
     /// So long a lapsed instance holds up a deletion.
     pub max_finalize_millis: u64,
-    /// How long a kernel takes for one answer.
-    pub kernel_millis: u64,
 }
 
 impl Default for Times {
     fn default() -> Self {
-        Self { lease_millis: 6_000, max_finalize_millis: 20_000, kernel_millis: 3 }
+        Self { lease_millis: 6_000, max_finalize_millis: 20_000 }
     }
 }
 
@@ -63,6 +63,8 @@ struct Host {
     starts: u64,
     /// Its power is on.
     powered: bool,
+    /// How long its kernel takes for one answer.
+    kernel_millis: u64,
 }
 
 /// A write of an instance, as the server took it.
@@ -160,6 +162,7 @@ impl Fleet {
             process: None,
             starts: 0,
             powered: true,
+            kernel_millis: KERNEL_MILLIS,
         };
         assert!(self.hosts.insert(host.into(), new).is_none(), "host {host} is there already");
     }
@@ -182,6 +185,11 @@ impl Fleet {
     /// A host's kernel, for interference.
     pub fn kernel_mut(&mut self, host: &str) -> &mut SimKernel {
         &mut self.host_mut(host).kernel
+    }
+
+    /// How long the kernel of a host takes for one answer from now on.
+    pub fn pace(&mut self, host: &str, kernel_millis: u64) {
+        self.host_mut(host).kernel_millis = kernel_millis;
     }
 
     /// Whether the program of a host runs.
@@ -229,6 +237,18 @@ impl Fleet {
     pub fn strip_finalizer(&mut self, key: &ObjectKey) {
         self.server.set_time(self.now);
         self.server.strip_finalizer(key);
+    }
+
+    /// Another field manager owns an entry of `status.addresses` too.
+    pub fn co_own_entry(&mut self, key: &ObjectKey, address: IpAddr, instance: &str) {
+        self.server.set_time(self.now);
+        self.server.co_own_entry(key, address, instance);
+    }
+
+    /// Somebody deletes a Lease.
+    pub fn delete_lease(&mut self, name: &LeaseName) {
+        self.server.set_time(self.now);
+        self.server.delete_lease(name);
     }
 
     /// The program of a host starts; its first lists are so stale.
@@ -343,9 +363,9 @@ impl Fleet {
 
     fn next(&mut self) -> Option<u64> {
         let travelling = self.travelling.keys().next().map(|(at, _)| *at);
-        let (now, kernel_millis, server) = (self.now, self.times.kernel_millis, &self.server);
+        let (now, server) = (self.now, &self.server);
         let processes = self.hosts.values_mut().filter_map(|host| {
-            let (process, out) = host.parts(now, kernel_millis, server)?;
+            let (process, out) = host.parts(now, server)?;
             process.next(&out)
         });
         processes.chain(travelling).min()
@@ -403,9 +423,9 @@ impl Fleet {
         name: &str,
         act: impl FnOnce(&mut Process, &mut Outside<'_>) -> Vec<Request>,
     ) {
-        let (now, kernel_millis) = (self.now, self.times.kernel_millis);
+        let now = self.now;
         let host = self.hosts.get_mut(name).unwrap_or_else(|| panic!("there is no host {name}"));
-        let Some((process, mut out)) = host.parts(now, kernel_millis, &self.server) else { return };
+        let Some((process, mut out)) = host.parts(now, &self.server) else { return };
         for request in act(process, &mut out) {
             self.send(name, request);
         }
@@ -462,11 +482,11 @@ impl Host {
     fn parts<'a>(
         &'a mut self,
         now: u64,
-        kernel_millis: u64,
         server: &'a ApiServer,
     ) -> Option<(&'a mut Process, Outside<'a>)> {
         let process = self.process.as_mut()?;
         let (link, kernel, disk) = (&self.link, &mut self.kernel, &mut self.disk);
+        let kernel_millis = self.kernel_millis;
         Some((process, Outside { now, server, link, kernel, disk, kernel_millis }))
     }
 }

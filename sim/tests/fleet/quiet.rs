@@ -36,3 +36,31 @@ fn a_quiet_minute_sees_no_write_but_leases() {
     assert_eq!(writes(&fleet), before.0, "{:#?}", last_writes(&fleet));
     assert!(fleet.sent().len() > before.1 + 3 * 20, "each instance renews its Lease");
 }
+
+#[test]
+fn an_entry_that_somebody_else_keeps_is_not_fought_over() {
+    let mut fleet = fleet(2);
+    fleet.put(echo("echo", &[A, B]).build());
+    fleet.advance(SOON);
+    fleet.co_own_entry(&key("echo"), ip(B), "gw-b");
+    fleet.remove_address("gw-b", ip(B));
+    fleet.advance(60_000);
+    assert!(record(&fleet, "echo").is_some_and(|r| r.entries.iter().any(|e| e.address == ip(B))));
+    let before = writes(&fleet);
+    fleet.advance(600_000);
+    let tries = writes(&fleet) - before;
+    assert!(tries <= 40, "{tries} writes in ten minutes: {:#?}", last_writes(&fleet));
+}
+
+#[test]
+fn a_change_is_told_with_few_writes() {
+    let mut fleet = fleet(3);
+    fleet.put(echo("echo", &[A, B, C]).build());
+    fleet.advance(SOON);
+    let before = writes(&fleet);
+    fleet.put(echo("echo", &[A, B, C]).tcp(81).build());
+    fleet.advance(SOON);
+    let made = writes(&fleet) - before;
+    // Each of three says so, and the leader once; an entry may be written twice.
+    assert!(made <= 7, "{made} writes: {:#?}", last_writes(&fleet));
+}

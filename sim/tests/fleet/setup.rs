@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use smartnat_core::coordination::{MappingRecord, StatusCondition, Truth, Write};
 use smartnat_core::model::{ObjectKey, Protocol};
 use smartnat_core::status::reason;
-use smartnat_sim::fleet::{Fleet, Times, exposes};
+use smartnat_sim::fleet::{Fleet, Times, exposes, holds_anything_of};
 use smartnat_sim::scenario::{MappingBuilder, mapping, service};
 
 /// Addresses of the three hosts.
@@ -81,7 +81,9 @@ pub(crate) fn assert_as_fresh(fleet: &mut Fleet) {
     assert_safe(fleet);
     let mut fresh = fleet.afresh();
     assert!(fresh.settle(SOON, 10 * SOON), "a fresh fleet does not become quiet");
-    assert_eq!(fleet.picture(), fresh.picture());
+    let (now, fresh) = (fleet.picture(), fresh.picture());
+    assert_eq!(now.mappings, fresh.mappings);
+    assert_eq!(now.kernels, fresh.kernels);
 }
 
 /// The latest writes that are no Leases.
@@ -134,4 +136,19 @@ pub(crate) fn is_programmed(fleet: &Fleet, name: &str) -> bool {
 /// A host sends TCP 80 of an address to Mapping `default/NAME`.
 pub(crate) fn serves(fleet: &Fleet, host: &str, address: &str, name: &str) -> bool {
     exposes(fleet.kernel(host), ip(address), Protocol::Tcp, 80, &key(name))
+}
+
+/// A host's kernel holds something of Mapping `default/NAME`.
+pub(crate) fn holds(fleet: &Fleet, host: &str, name: &str) -> bool {
+    holds_anything_of(fleet.kernel(host), &key(name))
+}
+
+/// The host that leads.
+pub(crate) fn leader(fleet: &Fleet) -> Option<String> {
+    fleet.hosts().find(|host| fleet.leads(host)).map(str::to_owned)
+}
+
+/// Mapping `default/NAME` is gone.
+pub(crate) fn is_gone(fleet: &Fleet, name: &str) -> bool {
+    record(fleet, name).is_none()
 }
