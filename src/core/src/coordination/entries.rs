@@ -42,12 +42,19 @@ impl Coordinator {
             return None;
         }
         let programmed = status.conditions.iter().find(|c| c.kind == reason::PROGRAMMED)?;
+        // Nothing of it is in the kernel, also where it was not accepted when it was deleted.
+        let (truth, why, message) = if record.deleting {
+            let text = "it is being deleted and the kernel holds nothing of it";
+            (Truth::False, reason::REMOVED.to_owned(), text.to_owned())
+        } else {
+            (programmed.status.into(), programmed.reason.clone(), programmed.message.clone())
+        };
         let entry = |address: IpAddr| {
             let mut conditions = vec![StatusCondition {
                 kind: reason::PROGRAMMED.into(),
-                truth: programmed.status.into(),
-                reason: programmed.reason.clone(),
-                message: shortened(programmed.message.clone()),
+                truth,
+                reason: why.clone(),
+                message: shortened(message.clone()),
                 generation: record.generation,
                 since: self.now,
             }];

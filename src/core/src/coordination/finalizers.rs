@@ -70,7 +70,8 @@ impl Coordinator {
     /// Those of them that hold a deletion up.
     fn waited_for<'a>(&'a self, key: &ObjectKey, record: &'a MappingRecord) -> Vec<&'a str> {
         let patience = self.config.max_finalize_millis;
-        let waited = self.deleting_since.get(key).map(|since| self.peers.clock() - since);
+        let waited =
+            self.deleting_since.get(key).map(|since| self.peers.clock().saturating_sub(*since));
         let concerned = self.concerned(record).into_iter();
         concerned
             .filter(|name| match self.peers.life(name, patience) {

@@ -12,8 +12,11 @@ use crate::model::Timestamp;
 
 /// What is known of the own Lease beside its record.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[allow(clippy::struct_excessive_bools, reason = "independent facts about one write")]
 pub(super) struct OwnLease {
     writing: bool,
+    /// The watch told that it is gone since the latest write began.
+    gone: bool,
     /// When it is to be renewed, or tried again.
     due: Timestamp,
     /// The last write failed, so that not even a change goes out before `due`.
@@ -36,6 +39,8 @@ enum Told {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(super) struct Leadership {
     writing: bool,
+    /// The watch told that its Lease is gone since the latest write began.
+    gone: bool,
     due: Timestamp,
     /// Nobody else can have taken it before.
     pub(super) until: Option<Timestamp>,
@@ -62,15 +67,15 @@ impl Coordinator {
         self.leases_synced = true;
         let own = self.own_name();
         for (name, record) in leases {
-            match record {
-                Some(record) => {
-                    if name == own && self.is_mine(&record) {
-                        let most = self.config.renew_millis() * 2;
-                        self.peers.renewal_seen(&record.renewed, most, self.now);
-                    }
-                    self.peers.update(name, record, self.now);
+            if let Some(record) = record {
+                if name == own && self.is_mine(&record) {
+                    self.peers.renewal_seen(&record.renewed, self.now);
                 }
-                None => self.peers.remove(&name),
+                self.peers.update(name, record, self.now);
+            } else {
+                self.lease.gone |= name == own;
+                self.leader.gone |= name == LeaseName::Leader;
+                self.peers.remove(&name);
             }
         }
     }
@@ -108,7 +113,7 @@ impl Coordinator {
             duration_millis: self.config.lease_millis,
             addresses: self.to_publish(),
         };
-        self.lease.writing = true;
+        (self.lease.writing, self.lease.gone) = (true, false);
         self.begin(write);
     }
 
@@ -176,7 +181,7 @@ impl Coordinator {
     }
 
     fn write_leader_lease(&mut self, replaces: Option<String>, holder: String) {
-        self.leader.writing = true;
+        (self.leader.writing, self.leader.gone) = (true, false);
         self.leader.asked = self.now;
         self.begin(Write::Lease {
             name: LeaseName::Leader,
@@ -193,8 +198,11 @@ impl Coordinator {
         result: Result<Written, WriteError>,
     ) {
         let is_leader = name == LeaseName::Leader;
+        let gone = if is_leader { self.leader.gone } else { self.lease.gone };
         let failed = !matches!(result, Ok(Written::Lease(_)));
         let next = match result {
+            // Whether it went before or after the write, the watch tells.
+            Ok(Written::Lease(_)) if gone => PAUSES.0,
             Ok(Written::Lease(record)) => {
                 let mine = self.is_mine(&record);
                 self.peers.update(name, record, self.now);

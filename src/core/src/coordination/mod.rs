@@ -121,9 +121,9 @@ impl Coordinator {
     /// published before a restart, as far as it remembers.
     pub fn new(config: CoordinationConfig, published: Option<BTreeSet<IpAddr>>) -> Self {
         Self {
-            config,
             now: Timestamp::default(),
-            peers: Peers::default(),
+            peers: Peers::new(config.renew_millis() * 2),
+            config,
             leases_synced: false,
             mappings_synced: false,
             stopped: false,
@@ -237,20 +237,19 @@ impl Coordinator {
         }
     }
 
-    /// Takes over a Mapping unless a newer version is known (T22).
+    /// Takes over a Mapping unless a newer version is known (T22), of whatever incarnation: the
+    /// answer to a write may come after the watch has shown the next one.
     fn update_mapping(&mut self, key: ObjectKey, record: MappingRecord) {
         let before = self.mappings.get(&key);
-        let older = |b: &MappingRecord| {
-            b.uid == record.uid && records::is_older(&record.version, &b.version)
-        };
-        if before.is_some_and(older) {
+        if before.is_some_and(|b| records::is_older(&record.version, &b.version)) {
             return;
         }
         if before.is_some_and(|b| b.uid != record.uid) {
             self.forget_mapping(&key);
         }
         if record.deleting {
-            self.deleting_since.entry(key.clone()).or_insert(self.peers.clock());
+            let since = self.peers.clock_ahead(self.now);
+            self.deleting_since.entry(key.clone()).or_insert(since);
         }
         self.dirty.insert(key.clone());
         self.mappings.insert(key, record);

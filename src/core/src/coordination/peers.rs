@@ -29,7 +29,7 @@ pub(super) enum Life {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 struct Seen {
     record: LeaseRecord,
-    /// When its renewal was first seen, on the clock of the watch.
+    /// When its renewal was first seen, on the clock of the watch and no earlier.
     at: u64,
     /// The same on the clock of this host.
     since: Timestamp,
@@ -40,26 +40,39 @@ struct Seen {
 pub(super) struct Peers {
     #[serde(with = "crate::objects::pairs")]
     leases: BTreeMap<LeaseName, Seen>,
-    /// Milliseconds during which this instance saw its own renewals.
+    /// Milliseconds during which this instance saw its own renewals, up to the latest.
     clock: u64,
+    /// No more than this lies between two renewals.
+    longest_gap: u64,
     /// The own renewal that the watch last showed, and when.
     own_renewal: Option<(String, Timestamp)>,
 }
 
 impl Peers {
-    /// Milliseconds during which this instance saw its own renewals.
+    pub(super) fn new(longest_gap: u64) -> Self {
+        Self { longest_gap, ..Self::default() }
+    }
+
+    /// Milliseconds during which this instance saw its own renewals, up to the latest: at least
+    /// that much time has passed.
     pub(super) fn clock(&self) -> u64 {
         self.clock
     }
 
+    /// Where the clock will at most be found to have stood now: what begins now is never thought
+    /// to have begun earlier.
+    pub(super) fn clock_ahead(&self, now: Timestamp) -> u64 {
+        let since = self.own_renewal.as_ref().map_or(0, |(_, at)| now.0.saturating_sub(at.0));
+        self.clock + since.min(self.longest_gap)
+    }
+
     /// The own renewal came back through the watch: time has passed for others too, yet no more
     /// than lies between two renewals.
-    pub(super) fn renewal_seen(&mut self, renewed: &str, most: u64, now: Timestamp) {
-        match &self.own_renewal {
-            Some((last, _)) if last == renewed => return,
-            Some((_, at)) => self.clock += now.0.saturating_sub(at.0).min(most),
-            None => {}
+    pub(super) fn renewal_seen(&mut self, renewed: &str, now: Timestamp) {
+        if self.own_renewal.as_ref().is_some_and(|(last, _)| last == renewed) {
+            return;
         }
+        self.clock = self.clock_ahead(now);
         self.own_renewal = Some((renewed.to_owned(), now));
     }
 
@@ -72,7 +85,7 @@ impl Peers {
         let renewal = |r: &LeaseRecord| (r.renewed.clone(), r.holder.clone());
         let (at, since) = match before {
             Some(b) if renewal(&b.record) == renewal(&record) => (b.at, b.since),
-            _ => (self.clock, now),
+            _ => (self.clock_ahead(now), now),
         };
         self.leases.insert(name, Seen { record, at, since });
     }
