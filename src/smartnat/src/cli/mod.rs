@@ -88,6 +88,9 @@ Examples:
 Edit, add and delete files in the directory; the host follows. SIGHUP reads everything anew.
 SIGTERM and SIGINT end the program and leave the dataplane serving; `smartnat cleanup` removes it.
 
+Over HTTP on 127.0.0.1:8080 unless told otherwise: /healthz, /readyz, /healthcheck, /metrics, and
+/debug/snapshot for `smartnat explain --snapshot`.
+
 Files in the state directory, named by the inode of the network namespace (`stat -Lc %i /proc/self/ns/net`):
   INODE.status.json   what `smartnat status` shows
   INODE.stats.json    counters: operations, processes_started, syncs")]

@@ -338,3 +338,79 @@ async fn scrapes_that_follow_close_share_a_reading_and_a_failed_one_tells_older_
     assert!(text.contains(&line(2)), "{text}");
     assert!(text.contains("smartnat_traffic_read_failures_total 1\n"), "{text}");
 }
+
+/// The names of all metrics, with the suffixes of their series.
+fn all_names() -> Vec<String> {
+    let monitor = Monitor::new(PATIENCE);
+    let metrics = monitor.metrics();
+    metrics.api_error("conflict");
+    metrics.watch_restarted("services");
+    metrics.api_write("status", "ok");
+    metrics.leader(true);
+    metrics.lease_renewed(SystemTime::now());
+    metrics.event(EventKind::Accepted);
+    metrics.read("objects", None);
+    metrics.transaction(smartnat_core::ops::Domain::Sets, 1, None);
+    let report = two_mappings();
+    monitor.traffic().add(&RuleCounts { rules: Vec::new(), flows: Some(Vec::new()) }, &report);
+    make_ready(&monitor, report);
+    let text = monitor.render().expect("rendered");
+    let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
+    types
+        .map(|(name, kind)| match kind {
+            "counter" => format!("{name}_total"),
+            "info" => format!("{name}_info"),
+            _ => name.to_owned(),
+        })
+        .collect()
+}
+
+fn names_in(text: &str) -> std::collections::BTreeSet<&str> {
+    let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    words.filter(|word| word.starts_with("smartnat_")).collect()
+}
+
+#[test]
+fn guide_alerts_and_dashboard_name_metrics_that_exist_and_the_guide_names_all() {
+    let mut names = all_names();
+    // Only where the kernel tracks connections.
+    names.extend(["", "_limit"].map(|end| format!("smartnat_conntrack_entries{end}")));
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let read = |path: &str| std::fs::read_to_string(root.join(path)).expect(path);
+    let guide = read("docs/monitoring.md");
+    for path in [
+        "docs/monitoring.md",
+        "deploy/alerts/smartnat.rules.yaml",
+        "deploy/dashboards/smartnat.json",
+    ] {
+        let text = read(path);
+        let told = names_in(&text);
+        assert!(!told.is_empty(), "{path}");
+        for name in told {
+            let plain = name.strip_suffix("_bucket").unwrap_or(name);
+            assert!(names.iter().any(|known| known == plain), "{path}: there is no {name}");
+        }
+    }
+    let told = names_in(&guide);
+    for name in &names {
+        assert!(told.contains(name.as_str()), "the guide does not tell of {name}");
+    }
+}
+
+#[test]
+fn alerts_and_dashboard_are_well_formed() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy");
+    let read = |path: &str| std::fs::read_to_string(root.join(path)).expect(path);
+    let rules: serde_json::Value =
+        serde_yaml_ng::from_str(&read("alerts/smartnat.rules.yaml")).expect("YAML");
+    for rule in rules["groups"][0]["rules"].as_array().expect("rules") {
+        for field in ["alert", "expr"] {
+            assert!(rule[field].is_string(), "{field} of {rule}");
+        }
+        assert!(rule["labels"]["severity"].is_string(), "{rule}");
+        assert!(rule["annotations"]["summary"].is_string(), "{rule}");
+    }
+    let dashboard: serde_json::Value =
+        serde_json::from_str(&read("dashboards/smartnat.json")).expect("JSON");
+    assert!(dashboard["panels"].as_array().is_some_and(|panels| panels.len() > 5));
+}
