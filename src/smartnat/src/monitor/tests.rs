@@ -130,6 +130,35 @@ fn requests_are_bounded() {
 }
 
 #[test]
+fn too_many_at_once_are_turned_away_until_there_is_room() {
+    let served = serve(None);
+    let address = served.server.address();
+    let connect = || {
+        let stream = TcpStream::connect(address).expect("it listens");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
+        stream
+    };
+    let idle: Vec<TcpStream> = (0..16).map(|_| connect()).collect();
+    let begin = Instant::now();
+    let turned_away = connect().read(&mut [0; 1]);
+    assert!(!matches!(turned_away, Ok(1..)), "{turned_away:?}");
+    assert!(begin.elapsed() < Duration::from_secs(3), "at once, not with the idle ones");
+    drop(idle);
+    let end = Instant::now() + PATIENCE;
+    let request = b"HEAD /healthz HTTP/1.1\r\nHost: x\r\n\r\n";
+    loop {
+        let mut stream = connect();
+        let mut answer = String::new();
+        let sent = stream.write_all(request).and_then(|()| stream.read_to_string(&mut answer));
+        if sent.is_ok() && answer.starts_with("HTTP/1.1 200") {
+            assert!(answer.ends_with("\r\n\r\n"), "HEAD has no body: {answer}");
+            return;
+        }
+        assert!(Instant::now() < end, "there is room again: {answer}");
+    }
+}
+
+#[test]
 fn a_server_that_is_dropped_frees_its_port() {
     let served = serve(None);
     let address = served.server.address();
