@@ -119,6 +119,7 @@ impl Journal {
         }
         // The status goes first: who waits for the ready file or the counters may read it.
         self.write_status(&report);
+        super::changes::log_changes(&self.recorder.last_status(), &report);
         self.recorder.status(Arc::from(report));
     }
 
@@ -204,9 +205,13 @@ impl Journal {
         }
     }
 
+    /// The run will end once what was begun is finished.
+    pub(super) fn ending(&self) {
+        self.recorder.ending();
+    }
+
     /// The run ends.
     pub(super) fn finish(&mut self) {
-        self.recorder.finish();
         self.write_stats();
         let Stats { operations, processes_started, syncs } = self.stats();
         tracing::info!(

@@ -1,5 +1,6 @@
 //! The loop that feeds the core with what happens and executes what it asks for.
 
+mod changes;
 pub mod host;
 mod journal;
 mod kernel_thread;
@@ -231,6 +232,7 @@ impl Driver {
     }
 
     async fn stop(mut self) -> Result<(), ThreadEnded> {
+        self.journal.ending();
         if self.busy != Busy::No {
             if let Ok(done) = tokio::time::timeout(MAX_FINISH, self.kernel.done()).await {
                 self.finish(done?);
