@@ -109,6 +109,8 @@ mod tests {
             configured_addresses: [].into(),
             conditions: vec![condition],
             ports: Vec::new(),
+            pods: Vec::new(),
+            released: false,
             remarks: Vec::new(),
         };
         let mappings = [(ObjectKey::new("default", "echo"), mapping)].into();
