@@ -117,10 +117,10 @@ async fn nothing_is_told_before_everything_is_known() -> Result<(), Failure> {
         space.slice("a-1", "a", &addresses(1)).await?;
         for held in ["/mappings", "/services", "/endpointslices", "/leases"] {
             let config = server.config().await?;
-            let mut follower = Follower::start_held(config, &space.name, Some(held))?;
+            let mut follower = Follower::start_held(config, &space.name, held)?;
             follower.listen(A_WHILE).await;
             assert_eq!(follower.told.changed, 0, "{held} are not known yet");
-            follower.requests.held.send_replace(None);
+            follower.requests.held.send_replace("");
             follower.until("the first changes", |told| told.changed == 1).await?;
             let told = &follower.told;
             assert!(told.state.mappings.contains_key(&space.key("m")), "{held}");
@@ -151,13 +151,13 @@ async fn slices_are_fetched_when_their_service_is_named() -> Result<(), Failure>
         assert_eq!(follower.requests.gets("endpointslices"), 0);
 
         // Its endpoints must not go before the new ones are here.
-        follower.requests.held.send_replace(Some("/endpointslices/b-"));
+        follower.requests.held.send_replace("/endpointslices/b-");
         space.mapping("m", "b").await?;
         follower.listen(A_WHILE).await;
         assert_eq!(follower.told.state.mappings[&m].spec.service_name, "a");
         assert_eq!(endpoints(&follower.told, &first), addresses(1));
         space.slice("b-1", "b", &addresses(101)).await?;
-        follower.requests.held.send_replace(None);
+        follower.requests.held.send_replace("");
         let moved = |told: &Told| told.state.mappings[&m].spec.service_name == "b";
         follower.until("the other Service", moved).await?;
         assert_eq!(ours(&follower.told), 20, "all of b, none of a");

@@ -9,14 +9,14 @@ use kube::Client;
 use kube::client::Body;
 use smartnat_cluster::api;
 use smartnat_cluster::source::{SourceEvent, SourceOptions, WatchTrouble, WatchedResource, follow};
-use smartnat_core::model::{ClusterObject, ClusterState, ObjectKey};
+use smartnat_core::model::{ClusterState, ObjectKey};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 type Failure = Box<dyn std::error::Error>;
 
 /// Nothing that is waited for takes longer, even on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// What a follower was told, folded.
 #[derive(Default)]
@@ -38,7 +38,9 @@ impl Told {
             SourceEvent::Changed { objects, mappings } => {
                 self.changed += 1;
                 self.for_core += usize::from(!objects.is_empty());
-                objects.into_iter().for_each(|object: ClusterObject| self.state.update(object));
+                for object in objects {
+                    self.state.update(object);
+                }
                 take_changes(&mut self.mappings, mappings);
             }
             SourceEvent::Leases(leases) => take_changes(&mut self.leases, leases),
@@ -62,13 +64,13 @@ fn take_changes<K: Ord, V>(known: &mut BTreeMap<K, V>, changes: BTreeMap<K, Opti
 #[derive(Clone)]
 pub(crate) struct Requests {
     sent: Arc<Mutex<Vec<String>>>,
-    /// Requests with this in their path wait.
-    pub(crate) held: watch::Sender<Option<&'static str>>,
+    /// Requests with this in their path wait; empty: none.
+    pub(crate) held: watch::Sender<&'static str>,
 }
 
 impl Requests {
     fn new() -> Self {
-        Self { sent: Arc::default(), held: watch::Sender::new(None) }
+        Self { sent: Arc::default(), held: watch::Sender::new("") }
     }
 
     /// How many requests of this resource were lists.
@@ -97,8 +99,7 @@ impl Requests {
             let (this, client) = (this.clone(), client.clone());
             async move {
                 let uri = request.uri().to_string();
-                let passes =
-                    |held: &Option<&'static str>| !held.is_some_and(|part| uri.contains(part));
+                let passes = |held: &&str| held.is_empty() || !uri.contains(held);
                 // Fails with the sender only, which is here.
                 let _ = this.held.subscribe().wait_for(passes).await;
                 this.sent.lock().unwrap().push(uri);
@@ -120,14 +121,14 @@ pub(crate) struct Follower {
 impl Follower {
     /// Follows the cluster that `config` leads to, with the Leases of `namespace`.
     pub(crate) fn start(config: kube::Config, namespace: &str) -> Result<Self, Failure> {
-        Self::start_held(config, namespace, None)
+        Self::start_held(config, namespace, "")
     }
 
     /// Likewise; requests with `held` in their path wait.
     pub(crate) fn start_held(
         mut config: kube::Config,
         namespace: &str,
-        held: Option<&'static str>,
+        held: &'static str,
     ) -> Result<Self, Failure> {
         config.default_retry = false;
         config.connect_timeout = Some(Duration::from_secs(5));
