@@ -9,7 +9,7 @@ use kube::Client;
 use kube::client::Body;
 use smartnat_cluster::api;
 use smartnat_cluster::source::{SourceEvent, SourceOptions, WatchTrouble, WatchedResource, follow};
-use smartnat_core::model::{ClusterState, ObjectKey};
+use smartnat_core::model::{ClusterObject, ClusterState, ObjectKey};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
@@ -18,9 +18,10 @@ type Failure = Box<dyn std::error::Error>;
 /// Nothing that is waited for takes longer, even on a busy machine.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// What a follower was told, folded.
+/// What a follower was told of one namespace, folded.
 #[derive(Default)]
 pub(crate) struct Told {
+    namespace: String,
     pub(crate) state: ClusterState,
     pub(crate) mappings: BTreeMap<ObjectKey, Arc<api::Mapping>>,
     pub(crate) leases: BTreeMap<String, Arc<Lease>>,
@@ -37,10 +38,13 @@ impl Told {
         match event {
             SourceEvent::Changed { objects, mappings } => {
                 self.changed += 1;
-                self.for_core += usize::from(!objects.is_empty());
-                for object in objects {
+                let before = self.state.clone();
+                for object in objects.into_iter().filter(|o| *namespace_of(o) == self.namespace) {
                     self.state.update(object);
                 }
+                self.for_core += usize::from(self.state != before);
+                let ours = |key: &ObjectKey| key.namespace == self.namespace;
+                let mappings = mappings.into_iter().filter(|(key, _)| ours(key)).collect();
                 take_changes(&mut self.mappings, mappings);
             }
             SourceEvent::Leases(leases) => take_changes(&mut self.leases, leases),
@@ -48,6 +52,15 @@ impl Told {
             SourceEvent::Recovered(resource) => self.recovered.push(resource),
             SourceEvent::Relisted(resource) => self.relisted.push(resource),
         }
+    }
+}
+
+fn namespace_of(object: &ClusterObject) -> &String {
+    match object {
+        ClusterObject::Mapping(mapping) => &mapping.key.namespace,
+        ClusterObject::Service(service) => &service.key.namespace,
+        ClusterObject::EndpointSlice(slice) => &slice.key.namespace,
+        ClusterObject::Deleted(_, key) => &key.namespace,
     }
 }
 
@@ -138,8 +151,9 @@ impl Follower {
         let mut options = SourceOptions::new(namespace, "smartnat-test=instance");
         options.page_size = 50;
         let (to, events) = mpsc::channel(4);
+        let told = Told { namespace: namespace.to_owned(), ..Told::default() };
         let task = tokio::spawn(follow(client, options, to));
-        Ok(Self { events, told: Told::default(), requests, task })
+        Ok(Self { events, told, requests, task })
     }
 
     /// Takes what is told until `condition` holds.

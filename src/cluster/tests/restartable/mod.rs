@@ -64,9 +64,14 @@ impl Restartable {
         Ok(())
     }
 
-    /// How to reach it with all rights.
+    /// The file that says how to reach it with all rights.
+    pub(crate) fn kubeconfig(&self) -> PathBuf {
+        self.folder.path().join("kubeconfig")
+    }
+
+    /// What it says.
     pub(crate) async fn config(&self) -> Result<kube::Config, Failure> {
-        apiserver::read(&self.folder.path().join("kubeconfig")).await
+        apiserver::read(&self.kubeconfig()).await
     }
 }
 
