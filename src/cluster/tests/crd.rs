@@ -17,7 +17,7 @@ type Failure = Box<dyn std::error::Error>;
 #[tokio::test(flavor = "multi_thread")]
 async fn the_definition_holds_on_a_real_api_server() -> Result<(), Failure> {
     let Some(server) = ApiServer::find()? else { return Ok(()) };
-    let client = Client::try_from(server.config().await?)?;
+    let client = server.client().await?;
     establish(&client).await?;
     let mappings =
         Api::namespaced_with(client, "default", &ApiResource::erase::<api::Mapping>(&()));

@@ -10,7 +10,7 @@ mod restartable;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use apiserver::ApiServer;
+use apiserver::{ApiServer, read};
 use follower::{Follower, Told};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Service;
@@ -58,7 +58,7 @@ async fn through_proxy(config: &mut kube::Config) -> Result<Proxy, Failure> {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_there_is_and_what_changes_is_told() -> Result<(), Failure> {
     let Some(server) = ApiServer::find()? else { return Ok(()) };
-    let client = Client::try_from(server.config().await?)?;
+    let client = server.client().await?;
     establish(&client).await?;
     let test = async |space: Space| -> Result<(), Failure> {
         let (m, a, slice) = (space.key("m"), space.key("a"), space.key("a-1"));
@@ -68,7 +68,7 @@ async fn what_there_is_and_what_changes_is_told() -> Result<(), Failure> {
         space.lease("gateway-1", "instance").await?;
         space.lease("something-else", "other").await?;
 
-        let mut follower = Follower::start(server.config().await?, &space.name)?;
+        let mut follower = Follower::start(read(&server.kubeconfig).await?, &space.name)?;
         follower.until("the first changes", |told| told.changed == 1).await?;
         let told = &follower.told;
         assert!(told.state.mappings.contains_key(&m) && told.state.services.contains_key(&a));
@@ -110,13 +110,13 @@ async fn what_there_is_and_what_changes_is_told() -> Result<(), Failure> {
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_told_before_everything_is_known() -> Result<(), Failure> {
     let Some(server) = ApiServer::find()? else { return Ok(()) };
-    let client = Client::try_from(server.config().await?)?;
+    let client = server.client().await?;
     establish(&client).await?;
     let test = async |space: Space| -> Result<(), Failure> {
         space.mapping("m", "a").await?;
         space.slice("a-1", "a", &addresses(1)).await?;
         for held in ["/mappings", "/services", "/endpointslices", "/leases"] {
-            let config = server.config().await?;
+            let config = read(&server.kubeconfig).await?;
             let mut follower = Follower::start_held(config, &space.name, held)?;
             follower.listen(A_WHILE).await;
             assert_eq!(follower.told.changed, 0, "{held} are not known yet");
@@ -134,7 +134,7 @@ async fn nothing_is_told_before_everything_is_known() -> Result<(), Failure> {
 #[tokio::test(flavor = "multi_thread")]
 async fn slices_are_fetched_when_their_service_is_named() -> Result<(), Failure> {
     let Some(server) = ApiServer::find()? else { return Ok(()) };
-    let client = Client::try_from(server.config().await?)?;
+    let client = server.client().await?;
     establish(&client).await?;
     let test = async |space: Space| -> Result<(), Failure> {
         space.mapping("m", "a").await?;
@@ -142,7 +142,7 @@ async fn slices_are_fetched_when_their_service_is_named() -> Result<(), Failure>
         for i in 1..=20 {
             space.slice(&format!("b-{i}"), "b", &addresses(i)).await?;
         }
-        let mut follower = Follower::start(server.config().await?, &space.name)?;
+        let mut follower = Follower::start(read(&server.kubeconfig).await?, &space.name)?;
         follower.until("the first changes", |told| told.changed == 1).await?;
         let (m, first) = (space.key("m"), space.key("a-1"));
         assert_eq!(follower.told.state.slices.len(), 1, "nobody names b");
@@ -170,7 +170,7 @@ async fn slices_are_fetched_when_their_service_is_named() -> Result<(), Failure>
 #[tokio::test(flavor = "multi_thread")]
 async fn what_changed_during_an_outage_is_told_after_it() -> Result<(), Failure> {
     let Some(server) = Restartable::start()? else { return Ok(()) };
-    let client = Client::try_from(server.config().await?)?;
+    let client = Client::try_from(read(&server.kubeconfig()).await?)?;
     establish(&client).await?;
     let test = async |space: Space| -> Result<(), Failure> {
         for name in ["stays", "goes"] {
@@ -179,7 +179,7 @@ async fn what_changed_during_an_outage_is_told_after_it() -> Result<(), Failure>
             space.slice(name, name, &addresses(1)).await?;
             space.lease(name, "instance").await?;
         }
-        let mut config = server.config().await?;
+        let mut config = read(&server.kubeconfig()).await?;
         let proxy = through_proxy(&mut config).await?;
         let mut follower = Follower::start(config, &space.name)?;
         follower.until("the first changes", |told| told.changed == 1).await?;
@@ -231,8 +231,8 @@ async fn what_changed_during_an_outage_is_told_after_it() -> Result<(), Failure>
 #[tokio::test(flavor = "multi_thread")]
 async fn a_quiet_watch_recovers_without_any_change() -> Result<(), Failure> {
     let Some(server) = ApiServer::find()? else { return Ok(()) };
-    let mut config = server.config().await?;
-    let client = Client::try_from(config.clone())?;
+    let mut config = read(&server.kubeconfig).await?;
+    let client = server.client().await?;
     establish(&client).await?;
     let proxy = through_proxy(&mut config).await?;
     let mut follower = Follower::start(config, "default")?;
@@ -248,8 +248,8 @@ async fn a_quiet_watch_recovers_without_any_change() -> Result<(), Failure> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_watch_that_is_cut_all_the_time_loses_nothing() -> Result<(), Failure> {
     let Some(server) = ApiServer::find()? else { return Ok(()) };
-    let mut config = server.config().await?;
-    let client = Client::try_from(config.clone())?;
+    let mut config = read(&server.kubeconfig).await?;
+    let client = server.client().await?;
     establish(&client).await?;
     let proxy = through_proxy(&mut config).await?;
     let test = async |space: Space| -> Result<(), Failure> {
@@ -308,7 +308,7 @@ async fn a_watch_that_is_cut_all_the_time_loses_nothing() -> Result<(), Failure>
 #[tokio::test(flavor = "multi_thread")]
 async fn many_objects_are_listed_once_in_pages_and_never_again() -> Result<(), Failure> {
     let Some(server) = ApiServer::find()? else { return Ok(()) };
-    let client = Client::try_from(server.config().await?)?;
+    let client = server.client().await?;
     establish(&client).await?;
     let test = async |space: Space| -> Result<(), Failure> {
         // More than two pages.
@@ -318,7 +318,7 @@ async fn many_objects_are_listed_once_in_pages_and_never_again() -> Result<(), F
             space.slice(name, name, &addresses(1)).await?;
         }
         space.mapping("m", "s-119").await?;
-        let mut follower = Follower::start(server.config().await?, &space.name)?;
+        let mut follower = Follower::start(read(&server.kubeconfig).await?, &space.name)?;
         follower.until("the first changes", |told| told.changed == 1).await?;
         assert_eq!(endpoints(&follower.told, &space.key("s-119")), addresses(1));
         let lists = |follower: &Follower| {
@@ -346,12 +346,12 @@ async fn many_objects_are_listed_once_in_pages_and_never_again() -> Result<(), F
 #[tokio::test(flavor = "multi_thread")]
 async fn a_burst_is_a_handful_of_changes() -> Result<(), Failure> {
     let Some(server) = ApiServer::find()? else { return Ok(()) };
-    let client = Client::try_from(server.config().await?)?;
+    let client = server.client().await?;
     establish(&client).await?;
     let test = async |space: Space| -> Result<(), Failure> {
         space.mapping("m", "a").await?;
         space.slice("a-1", "a", &addresses(0)).await?;
-        let mut follower = Follower::start(server.config().await?, &space.name)?;
+        let mut follower = Follower::start(read(&server.kubeconfig).await?, &space.name)?;
         follower.until("the first changes", |told| told.changed == 1).await?;
         let began = std::time::Instant::now();
         let changing = async {
@@ -379,7 +379,7 @@ async fn a_definition_that_is_installed_late_is_waited_for() -> Result<(), Failu
     let Some(server) = Restartable::start()? else { return Ok(()) };
     let (client, namespace) = connect(Some(&server.kubeconfig())).await?;
     assert_eq!(namespace, DefaultNamespace("default".to_owned()));
-    let mut follower = Follower::start(server.config().await?, "default")?;
+    let mut follower = Follower::start(read(&server.kubeconfig()).await?, "default")?;
     let missing = |told: &Told| {
         told.troubles.iter().any(|t| {
             t.resource == WatchedResource::Mappings && t.class == TroubleClass::NotInstalled
@@ -424,9 +424,11 @@ fn other_version(text: &str) -> Result<CustomResourceDefinition, Failure> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_missing_right_is_named_with_its_rule() -> Result<(), Failure> {
     let Some(server) = Restartable::start()? else { return Ok(()) };
-    let mut config = server.config().await?;
+    let mut config = read(&server.kubeconfig()).await?;
     let client = Client::try_from(config.clone())?;
     establish(&client).await?;
+    let space = Space { client: client.clone(), name: "default".to_owned() };
+    space.slice("a-1", "a", &addresses(1)).await?;
     config.auth_info.impersonate = Some("system:serviceaccount:default:smartnat".to_owned());
     let mut follower = Follower::start(config, "default")?;
 
@@ -451,7 +453,7 @@ async fn a_missing_right_is_named_with_its_rule() -> Result<(), Failure> {
         { "apiGroups": [""], "resources": ["services"], "verbs": ["list", "watch"] },
         { "apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["list", "watch"] },
         { "apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"],
-          "verbs": ["get", "list"] },
+          "verbs": ["list"] },
     ]);
     let list = rules.as_array_mut().ok_or("no rules")?;
     list.push(serde_yaml_ng::from_str(rule)?);
@@ -462,12 +464,27 @@ async fn a_missing_right_is_named_with_its_rule() -> Result<(), Failure> {
     let trouble = forbidden(&follower.told, slices, Verb::Watch).ok_or("no trouble")?;
     assert!(trouble.message.contains("may not watch endpointslices in all namespaces"));
 
-    let missing = json!([
-        { "apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["watch"] },
-    ]);
-    grant(&client, "smartnat-rest", &missing).await?;
+    let verb = |verb: &str| {
+        json!([{
+            "apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": [verb],
+        }])
+    };
+    grant(&client, "smartnat-watch", &verb("watch")).await?;
     follower.until("recovery", |told| told.recovered.contains(&slices)).await?;
-    follower.until("the first changes", |told| told.changed == 1).await
+    follower.until("the first changes", |told| told.changed == 1).await?;
+
+    // What it takes to fetch a slice is missing: the new Mapping comes without.
+    space.mapping("m", "a").await?;
+    let word = |told: &Told| forbidden(told, slices, Verb::Get).is_some();
+    follower.until("a word about getting slices", word).await?;
+    let known = |told: &Told| told.state.mappings.contains_key(&space.key("m"));
+    follower.until("the Mapping", known).await?;
+    assert!(follower.told.state.slices.is_empty());
+    follower.told.recovered.clear();
+    grant(&client, "smartnat-get", &verb("get")).await?;
+    let known = |told: &Told| endpoints(told, &space.key("a-1")) == addresses(1);
+    follower.until("the slice", known).await?;
+    follower.until("recovery", |told| told.recovered.contains(&slices)).await
 }
 
 fn is_forbidden(class: &TroubleClass, asked: Verb) -> bool {
@@ -490,7 +507,7 @@ async fn grant(client: &Client, name: &str, rules: &Value) -> Result<(), Failure
 #[tokio::test(flavor = "multi_thread")]
 async fn wrong_credentials_and_certificates_are_told_apart() -> Result<(), Failure> {
     let Some(server) = ApiServer::find()? else { return Ok(()) };
-    let good = server.config().await?;
+    let good = read(&server.kubeconfig).await?;
 
     let mut stranger = good.clone();
     stranger.auth_info = kube::config::AuthInfo::default();

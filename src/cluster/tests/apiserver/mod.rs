@@ -4,13 +4,15 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use kube::Client;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 
 type Failure = Box<dyn std::error::Error>;
 
 /// An API server, stopped when dropped if this test started it.
 pub(crate) struct ApiServer {
-    kubeconfig: PathBuf,
+    /// The file that says how to reach it with all rights.
+    pub(crate) kubeconfig: PathBuf,
     /// The program that stops it.
     down: Option<PathBuf>,
 }
@@ -39,9 +41,9 @@ impl ApiServer {
         Ok(Some(Self { kubeconfig, down: Some(assets.join("envtest-down")) }))
     }
 
-    /// How to reach it with all rights.
-    pub(crate) async fn config(&self) -> Result<kube::Config, Failure> {
-        read(&self.kubeconfig).await
+    /// A client with all rights.
+    pub(crate) async fn client(&self) -> Result<Client, Failure> {
+        Ok(Client::try_from(read(&self.kubeconfig).await?)?)
     }
 }
 

@@ -38,11 +38,12 @@ impl Told {
         match event {
             SourceEvent::Changed { objects, mappings } => {
                 self.changed += 1;
-                let before = self.state.clone();
+                let mut for_core = false;
                 for object in objects.into_iter().filter(|o| *namespace_of(o) == self.namespace) {
+                    for_core = true;
                     self.state.update(object);
                 }
-                self.for_core += usize::from(self.state != before);
+                self.for_core += usize::from(for_core);
                 let ours = |key: &ObjectKey| key.namespace == self.namespace;
                 let mappings = mappings.into_iter().filter(|(key, _)| ours(key)).collect();
                 take_changes(&mut self.mappings, mappings);

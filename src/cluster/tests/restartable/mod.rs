@@ -68,11 +68,6 @@ impl Restartable {
     pub(crate) fn kubeconfig(&self) -> PathBuf {
         self.folder.path().join("kubeconfig")
     }
-
-    /// What it says.
-    pub(crate) async fn config(&self) -> Result<kube::Config, Failure> {
-        apiserver::read(&self.kubeconfig()).await
-    }
 }
 
 impl Drop for Restartable {
