@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use serde_json::Value;
 use smartnat::settings::{CONFIG_VARIABLE, ENV_PREFIX, Layer, SETTINGS, Settings, resolve};
@@ -102,5 +103,28 @@ fn the_environment_of_the_unit_is_understood() -> Result<(), Failure> {
     let settings = read(&all, None)?;
     assert_eq!(settings.gateway.instance, "gw-1");
     assert!(all.iter().any(|(name, _)| name == "KUBECONFIG"));
+    Ok(())
+}
+
+#[test]
+fn systemd_understands_the_unit_and_finds_it_hardened() -> Result<(), Failure> {
+    let text = fs::read_to_string(deploy("systemd/smartnat.service"))?;
+    let installed = "/usr/local/bin/smartnat";
+    assert!(text.contains(installed));
+    let dir = tempfile::tempdir()?;
+    let unit = dir.path().join("smartnat.service");
+    fs::write(&unit, text.replace(installed, env!("CARGO_BIN_EXE_smartnat")))?;
+    // 25 is an exposure of 2.5; a unit without any restriction has 9.6.
+    for words in [&["verify", "--man=no"][..], &["security", "--offline=true", "--threshold=25"]] {
+        let output = match Command::new("systemd-analyze").args(words).arg(&unit).output() {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                eprintln!("skipped: no systemd-analyze");
+                return Ok(());
+            }
+            output => output?,
+        };
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && said.trim().is_empty(), "{words:?}: {said}");
+    }
     Ok(())
 }
