@@ -14,3 +14,4 @@ mod c03_conflict;
 mod c04_outage;
 mod c09_bad_input;
 mod c11_handover;
+mod c90_account;
