@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
-use smartnat::settings::{CONFIG_VARIABLE, ENV_PREFIX, Layer, SETTINGS, Settings, resolve};
+use smartnat::settings::{
+    CONFIG_VARIABLE, ENV_PREFIX, Layer, SETTINGS, Setting, Settings, resolve,
+};
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -20,7 +22,7 @@ fn yaml(path: &str) -> Result<Value, Failure> {
 
 /// Settings from variables of ours and a file, as the program would read them.
 fn read(variables: &[(String, String)], file: Option<&Path>) -> Result<Settings, String> {
-    let known: BTreeSet<String> = SETTINGS.iter().map(|s| s.variable()).collect();
+    let known: BTreeSet<String> = SETTINGS.iter().map(Setting::variable).collect();
     for (name, _) in variables {
         let unknown =
             name.starts_with(ENV_PREFIX) && name != CONFIG_VARIABLE && !known.contains(name);

@@ -3,7 +3,7 @@
 use crate::fleet::{Fleet, external, is_true};
 
 fn serving() -> Option<(Fleet, crate::station::Run)> {
-    let fleet = Fleet::new(1)?;
+    let fleet = Fleet::with_own_server(1)?;
     fleet.echo("default", &[1]);
     fleet.map("default", "echo", &[1]);
     let run = fleet.serve(1);

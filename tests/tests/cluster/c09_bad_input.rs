@@ -33,7 +33,7 @@ fn no_kubeconfig() {
 #[test]
 fn a_wrong_authority() {
     let Some(fleet) = Fleet::new(1) else { return };
-    let other = smartnat_tests::control_plane::ControlPlane::start().expect("a second server");
+    let other = smartnat_tests::control_plane::ControlPlane::start_own().expect("a second server");
     let mine = fs::read_to_string(fleet.kubeconfig(1)).expect("a kubeconfig");
     other.kubeconfig_for(other.address(), &fleet.station.path("other"));
     let theirs = fs::read_to_string(fleet.station.path("other")).expect("a kubeconfig");

@@ -63,10 +63,23 @@ pub(crate) fn pod_address(number: usize) -> String {
 impl Fleet {
     /// Gateways without the program yet, and an API server. `None` when a test must be skipped.
     pub(crate) fn new(gateways: usize) -> Option<Self> {
-        if !smartnat::lab::available() {
-            return None;
+        if smartnat::lab::available() {
+            Some(Self::with(gateways, ControlPlane::start()?))
+        } else {
+            None
         }
-        let plane = ControlPlane::start()?;
+    }
+
+    /// The same with a server of the test's own, which it may stop.
+    pub(crate) fn with_own_server(gateways: usize) -> Option<Self> {
+        if smartnat::lab::available() {
+            Some(Self::with(gateways, ControlPlane::start_own()?))
+        } else {
+            None
+        }
+    }
+
+    fn with(gateways: usize, plane: ControlPlane) -> Self {
         let station = Station::on(&topology(gateways), IptablesFlavour::Nft);
         let relay = |number: usize| {
             let relay =
@@ -78,7 +91,7 @@ impl Fleet {
         let pods = (1..=3)
             .map(|n| Server::start(&station.lab, &format!("pod{n}"), &[8080], &[]).expect("a pod"));
         let pods = pods.collect();
-        Some(Self { plane, station, relays, _pods: pods })
+        Self { plane, station, relays, _pods: pods }
     }
 
     /// The way of a gateway to the API server.

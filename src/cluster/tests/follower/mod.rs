@@ -39,7 +39,9 @@ impl Told {
             SourceEvent::Changed { objects, mappings } => {
                 self.changed += 1;
                 let mut for_core = false;
-                for object in objects.into_iter().filter(|o| *namespace_of(o) == self.namespace) {
+                for object in
+                    objects.into_iter().filter(|o| namespace_of(o) == Some(&self.namespace))
+                {
                     for_core = true;
                     self.state.update(object);
                 }
@@ -56,13 +58,15 @@ impl Told {
     }
 }
 
-fn namespace_of(object: &ClusterObject) -> &String {
-    match object {
+fn namespace_of(object: &ClusterObject) -> Option<&String> {
+    Some(match object {
         ClusterObject::Mapping(mapping) => &mapping.key.namespace,
         ClusterObject::Service(service) => &service.key.namespace,
         ClusterObject::EndpointSlice(slice) => &slice.key.namespace,
         ClusterObject::Deleted(_, key) => &key.namespace,
-    }
+        // No source tells of it.
+        ClusterObject::Published(_) => return None,
+    })
 }
 
 fn take_changes<K: Ord, V>(known: &mut BTreeMap<K, V>, changes: BTreeMap<K, Option<V>>) {
