@@ -4,8 +4,11 @@
 //! `SMARTNAT_REQUIRE_APISERVER=1` and `SMARTNAT_REQUIRE_PRIVILEGES=1` make that a failure.
 
 mod fleet;
+mod fresh;
+mod objects;
 #[allow(dead_code, reason = "these tests need some of the words of the program's")]
 #[path = "../binary/station.rs"]
 mod station;
 
 mod c01_serving;
+mod c05_watches;
