@@ -3,6 +3,7 @@
 //! Each test has a server of its own. Without one, or without root, they print "skipped";
 //! `SMARTNAT_REQUIRE_APISERVER=1` and `SMARTNAT_REQUIRE_PRIVILEGES=1` make that a failure.
 
+mod background;
 mod fleet;
 mod fresh;
 mod objects;
@@ -12,3 +13,4 @@ mod station;
 
 mod c01_serving;
 mod c05_watches;
+mod c07_kills;
