@@ -172,6 +172,15 @@ impl ControlPlane {
         (api, text(&object["metadata"]["name"]))
     }
 
+    /// Writes a status as whoever does not know of server-side apply.
+    pub fn merge_status(&self, object: &Value, status: &Value) {
+        let (api, name) = self.api_of(object);
+        let params =
+            PatchParams { field_manager: Some("manager".into()), ..PatchParams::default() };
+        let body = Patch::Merge(json!({ "status": status }));
+        self.wait(api.patch_status(&name, &params, &body)).expect("the status is written");
+    }
+
     /// A token of a service account.
     pub fn token(&self, namespace: &str, account: &str) -> String {
         let api = Api::<ServiceAccount>::namespaced(self.client.clone(), namespace);

@@ -73,8 +73,14 @@ pub fn foreign_objects(lab: &Lab, programs: &Programs) {
     run(&["sysctl", "-qw", "net.ipv4.conf.ext1.rp_filter=1"]);
 }
 
-/// Everything that a clean-up must restore, without counters and comments of time.
+/// Everything that a clean-up must restore on the host `gateway`, without counters and comments of
+/// time.
 pub fn host_text(lab: &Lab, programs: &Programs) -> String {
+    host_text_of(lab, "gateway", programs)
+}
+
+/// The same of another host.
+pub fn host_text_of(lab: &Lab, host: &str, programs: &Programs) -> String {
     let commands: [&[&str]; 9] = [
         &[programs.save4],
         &[programs.save6],
@@ -89,7 +95,7 @@ pub fn host_text(lab: &Lab, programs: &Programs) -> String {
     let mut text = String::new();
     for command in commands {
         text.extend(["$ ", &command.join(" "), "\n"]);
-        let output = lab.command("gateway", command).expect("a program that lists");
+        let output = lab.command(host, command).expect("a program that lists");
         text.extend(output.lines().filter(|l| !l.starts_with('#')).map(|l| {
             // Policies are printed with counters.
             let end = l.find(" [").unwrap_or(l.len());

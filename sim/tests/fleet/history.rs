@@ -9,7 +9,7 @@ use smartnat_core::coordination::LeaseName;
 use smartnat_core::model::{ClusterObject, ObjectKey, ObjectKind, Protocol};
 use smartnat_sim::api_server::Kind;
 use smartnat_sim::fleet::{Fleet, Link, UPLINK};
-use smartnat_sim::scenario::{mapping, service, without_service};
+use smartnat_sim::scenario::{MappingBuilder, mapping, service, without_service};
 
 use crate::setup::{HOSTS, fleet, ip, last_writes, writes};
 use crate::story::{ADDRESSES, Claim, MAPPINGS, Step, Story, stories};
@@ -162,7 +162,7 @@ fn claimed(at: usize, claim: Claim) -> ClusterObject {
     let (namespace, name) = MAPPINGS[at];
     let named = mapping(name).namespace(namespace).service("echo").tcp(claim.port);
     let aged = named.created(10 + at as u64);
-    claim.addresses().fold(aged, |m, address| m.address(address)).build()
+    claim.addresses().fold(aged, MappingBuilder::address).build()
 }
 
 fn endpoints(namespace: &str, count: Option<usize>) -> Vec<ClusterObject> {

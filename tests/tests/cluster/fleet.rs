@@ -7,7 +7,7 @@ use std::process::Command;
 use ipnet::IpNet;
 use kube::api::{DeleteParams, DynamicObject};
 use serde_json::{Value, json};
-use smartnat::lab::traffic::{self, BRIEF, PATIENT, Server};
+use smartnat::lab::traffic::{self, BRIEF, Server};
 use smartnat::lab::wait_until;
 use smartnat_core::model::IptablesFlavour;
 use smartnat_sim::topology::{Host, Topology};
@@ -206,13 +206,6 @@ impl Fleet {
     pub(crate) fn wait_answer(&self, gateway: usize, pod: Option<&str>) {
         let to = address_of(gateway, 8080);
         assert!(self.station.wait_answer("client", to, pod), "{pod:?} on {to}");
-    }
-
-    /// Which pod answers the client on a gateway's address now.
-    pub(crate) fn ask(&self, gateway: usize) -> Option<String> {
-        let to = address_of(gateway, 8080);
-        let outcome = traffic::connect_tcp(&self.station.lab, "client", None, to, PATIENT);
-        outcome.server().map(str::to_owned)
     }
 
     /// What a gateway's kernel holds of us, as the backend's own programs print it.

@@ -3,7 +3,10 @@
 //! Each test has a server of its own. Without one, or without root, they print "skipped";
 //! `SMARTNAT_REQUIRE_APISERVER=1` and `SMARTNAT_REQUIRE_PRIVILEGES=1` make that a failure.
 
+mod background;
 mod fleet;
+mod fresh;
+mod objects;
 #[allow(dead_code, reason = "these tests need some of the words of the program's")]
 #[path = "../binary/station.rs"]
 mod station;
@@ -12,6 +15,10 @@ mod c01_serving;
 mod c02_deletion;
 mod c03_conflict;
 mod c04_outage;
+mod c05_watches;
+mod c07_kills;
 mod c09_bad_input;
 mod c11_handover;
+mod c12_events;
+mod c13_restart;
 mod c90_account;

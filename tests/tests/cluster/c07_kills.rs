@@ -1,0 +1,166 @@
+//! An instance that is killed at random moments, again and again, while the cluster changes
+//! (T15, T18, T20; P9, P10, P12).
+
+use std::ops::Range;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use smartnat::lab::traffic::{PATIENT, Stream, StreamKind};
+
+use crate::background::{End, meanwhile};
+use crate::fleet::{Fleet, address_of, external, is_true, pod_address};
+use crate::fresh::Bare;
+use crate::objects::{mapping, ready, service, slice};
+use crate::station::Run;
+
+/// How often it is killed; another number is taken from `SMARTNAT_TEST_KILLS`.
+const KILLS: usize = 200;
+/// Longest time from a start to the next kill.
+const MAX_MILLIS: u64 = 1_000;
+/// A seed to play a run again is taken from this variable.
+const SEED: &str = "SMARTNAT_TEST_SEED";
+/// Port of the Mapping that nothing changes in.
+const STEADY: u16 = 8080;
+/// Ports of those whose endpoints change.
+const MOVING: [u16; 3] = [8081, 8082, 8083];
+/// First port of those that come and go.
+const BRIEF: u16 = 9000;
+/// Of those there are so many at a time.
+const MAX_BRIEF: usize = 4;
+
+fn number_from(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok().map(|text| text.parse().expect("a number"))
+}
+
+fn moving(port: u16) -> String {
+    format!("moving-{port}")
+}
+
+fn brief(number: u16) -> String {
+    format!("brief-{number}")
+}
+
+fn apply_endpoints(fleet: &Fleet, name: &str, pods: &[usize]) {
+    let endpoints = ready(pods.iter().map(|pod| pod_address(*pod)));
+    fleet.plane.apply(&slice("default", name, 1, &[("http", 8080)], &endpoints));
+}
+
+fn apply_mapping(fleet: &Fleet, name: &str, port: u16, to: &str) {
+    fleet.plane.apply(&mapping("default", name, &external(1), port, to));
+}
+
+fn apply_all(fleet: &Fleet) {
+    fleet.plane.apply(&service("default", "steady", "http"));
+    apply_endpoints(fleet, "steady", &[1]);
+    apply_mapping(fleet, "steady", STEADY, "steady");
+    for port in MOVING {
+        fleet.plane.apply(&service("default", &moving(port), "http"));
+        apply_endpoints(fleet, &moving(port), &[2]);
+        apply_mapping(fleet, &moving(port), port, &moving(port));
+    }
+}
+
+/// Changes the cluster until the end, and deletes what comes and goes then. Returns the ports
+/// that were in use by that.
+fn change(fleet: &Fleet, seed: u64, end: &End<'_>) -> Range<u16> {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut alive: Vec<u16> = Vec::new();
+    let mut used = BRIEF..BRIEF;
+    while !end.has_come() {
+        let port = MOVING[random.usize(..MOVING.len())];
+        match random.u8(..5) {
+            0 if alive.len() < MAX_BRIEF => {
+                apply_mapping(fleet, &brief(used.end), used.end, "steady");
+                alive.push(used.end);
+                used.end += 1;
+            }
+            1 if !alive.is_empty() => {
+                let gone = alive.swap_remove(random.usize(..alive.len()));
+                fleet.delete("default", &brief(gone));
+            }
+            2 => {
+                let other = [port, port + 100][random.usize(..2)];
+                apply_mapping(fleet, &moving(port), other, &moving(port));
+            }
+            _ => {
+                let pods = [&[2][..], &[3], &[2, 3], &[]][random.usize(..4)];
+                apply_endpoints(fleet, &moving(port), pods);
+            }
+        }
+        thread::sleep(Duration::from_millis(random.u64(..150)));
+    }
+    for gone in alive {
+        fleet.delete("default", &brief(gone));
+    }
+    used
+}
+
+/// Starts and kills; tells how many runs had become ready.
+fn kill_again_and_again(
+    fleet: &Fleet,
+    mut run: Run,
+    kills: usize,
+    longest: u64,
+    seed: u64,
+) -> usize {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut ready = 0;
+    for kill in 0..kills {
+        thread::sleep(Duration::from_millis(random.u64(..longest)));
+        let ended = run.process().try_wait().expect("a child of ours");
+        assert!(ended.is_none(), "run {kill} ended by itself:\n{}", run.log());
+        ready += usize::from(!run.lines_with(&["in sync"]).is_empty());
+        run.kill();
+        run = fleet.start(1);
+    }
+    run.kill();
+    ready
+}
+
+#[test]
+fn kills_at_any_moment_leave_nothing_behind_and_end_no_connection() {
+    let Some(fleet) = Fleet::new(1) else { return };
+    let kills =
+        number_from("SMARTNAT_TEST_KILLS").map_or(KILLS, |n| usize::try_from(n).expect("few"));
+    let seed = number_from(SEED).unwrap_or_else(|| fastrand::u64(..));
+    eprintln!("{SEED}={seed}");
+    let bare = Bare::of(&fleet, 1);
+    apply_all(&fleet);
+    fleet.serve(1).kill();
+    let begin = Instant::now();
+    let run = fleet.serve(1);
+    // From the start to some time after it was ready, on a busy machine too.
+    let to_ready = u64::try_from(begin.elapsed().as_millis()).expect("short");
+    let longest = (to_ready * 3).min(MAX_MILLIS);
+    fleet.wait_answer(1, Some("pod1"));
+    let streams = [StreamKind::Established, StreamKind::NewConnections].map(|kind| {
+        let (to, pause) = (address_of(1, STEADY), Duration::from_millis(10));
+        Stream::start(&fleet.station.lab, "client", kind, None, to, pause).expect("a stream")
+    });
+
+    let kill = || kill_again_and_again(&fleet, run, kills, longest, seed);
+    let (brief_ports, ready) = meanwhile(|end| change(&fleet, seed, &end), kill);
+    eprintln!(
+        "{kills} kills within {longest} ms of a start, {ready} when ready; {:?}",
+        begin.elapsed()
+    );
+    assert!(ready > 0 && ready < kills, "the moments were not spread: {ready}");
+
+    apply_all(&fleet);
+    let run = fleet.serve(1);
+    for port in MOVING {
+        fleet.wait_mapping("default", &moving(port), |m| {
+            let pods = &m["status"]["configuredAddresses"][external(1)]["podIPs"];
+            is_true(m, "Programmed") && *pods == serde_json::json!([pod_address(2)])
+        });
+    }
+    for port in brief_ports {
+        fleet.wait_gone("default", &brief(port));
+    }
+    for stream in streams {
+        assert!(stream.wait_for_more(5, PATIENT), "{:?}", stream.report());
+        let report = stream.stop();
+        assert_eq!((report.lost(), report.ended), (0, false), "{report:?}");
+    }
+    bare.assert_as_fresh(&fleet, 1, run).terminate();
+}
