@@ -120,8 +120,8 @@ impl StoredMapping {
     }
 
     fn for_gateway(&self) -> Mapping {
-        let MappingRecord { generation, deleting, .. } = self.record;
-        Mapping { generation, deleting, ..self.written.clone() }
+        let MappingRecord { uid, generation, deleting, .. } = self.record.clone();
+        Mapping { uid, generation, deleting, ..self.written.clone() }
     }
 
     pub(super) fn change_spec(&mut self, spec: MappingSpec) {

@@ -20,6 +20,8 @@ use crate::api_server::{ApiServer, Kind, Object, StoredMapping};
 #[derive(Clone, Copy)]
 pub(super) struct Look<'a> {
     pub(super) now: u64,
+    /// The host whose write it is.
+    pub(super) by: &'a str,
     pub(super) hosts: &'a BTreeMap<String, Host>,
     pub(super) server: &'a ApiServer,
 }
@@ -96,7 +98,7 @@ impl Judge {
 
     /// T20: nobody holds anything of what goes, but who lapsed and was waited for.
     fn removed(&mut self, look: Look<'_>, mapping: &StoredMapping) {
-        let Look { now, hosts, server } = look;
+        let Look { now, by, hosts, server } = look;
         let (uid, patience) = (&mapping.record.uid, self.patience);
         let deleted =
             server.history(Kind::Mappings).iter().find_map(|change| match &change.object {
@@ -112,8 +114,12 @@ impl Judge {
             }
             let (renewed, lease) = self.renewals.get(&host.instance).copied().unwrap_or_default();
             let silent = now.saturating_sub(renewed);
-            let excused =
-                silent >= lease && (waited >= patience || silent >= lease.saturating_add(patience));
+            // An instance whose Lease somebody deleted is none until it has made it anew.
+            let lease_name = LeaseName::Instance(host.instance.clone());
+            let nobody = name != by && server.lease(&lease_name).is_none();
+            let excused = nobody
+                || silent >= lease
+                    && (waited >= patience || silent >= lease.saturating_add(patience));
             if !excused {
                 let text = format!(
                     "{} goes while {name} holds something of it: renewed {silent} ms ago, deleted {waited} ms ago",

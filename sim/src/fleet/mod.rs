@@ -461,7 +461,12 @@ impl Fleet {
         } else {
             let before = write.mapping().and_then(|key| self.server.mapping(key)).cloned();
             let result = self.server.write(write, sender.clock);
-            let look = judge::Look { now: self.now, hosts: &self.hosts, server: &self.server };
+            let look = judge::Look {
+                now: self.now,
+                by: &sender.host,
+                hosts: &self.hosts,
+                server: &self.server,
+            };
             self.judge.written(look, write, before.as_ref(), &result);
             match fault {
                 Some(WriteFault::AnswerLost) => (no_answer(), WRITE_TIMEOUT_MILLIS),

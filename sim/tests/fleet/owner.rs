@@ -26,13 +26,13 @@ fn the_older_serves_and_the_younger_says_who_won_in_any_order_on_all_instances()
     for younger_first in [false, true] {
         let mut fleet = fleet(2);
         let [older, of_team] = claims();
-        let mut claims = [older.build(), of_team.build()];
+        let mut sequence = [older.build(), of_team.build()];
         if younger_first {
-            claims.reverse();
+            sequence.reverse();
         }
         // One instance hears of the second claim much later than the other.
         fleet.link("gw-b").lag.insert(Kind::Mappings, 900);
-        for claim in claims {
+        for claim in sequence {
             fleet.put(claim);
             fleet.advance(500);
         }

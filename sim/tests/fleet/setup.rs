@@ -48,7 +48,13 @@ pub(crate) fn fleet_with(hosts: &[(&str, Vec<&str>, u64)]) -> Fleet {
 
 /// Mapping `default/NAME` of the Service `echo`, TCP 80 of these addresses.
 pub(crate) fn echo(name: &str, addresses: &[&str]) -> MappingBuilder {
-    let named = mapping(name).service("echo").tcp(80).created(1);
+    echo_on(name, addresses, 80)
+}
+
+/// The same on another port.
+pub(crate) fn echo_on(name: &str, addresses: &[&str], port: u16) -> MappingBuilder {
+    let named =
+        mapping(name).service("echo").port(Protocol::Tcp, port, None, Some("80")).created(1);
     addresses.iter().fold(named, |m, address| m.address(address))
 }
 

@@ -1,4 +1,4 @@
-//! A deletion returns once no kernel holds anything of the Mapping (T20).
+//! T20: a deletion returns once no kernel holds anything of the Mapping.
 
 use crate::fleet::{Fleet, is_true, pod_address};
 

@@ -1,4 +1,4 @@
-//! An external endpoint has one owner in the whole cluster (T19).
+//! T19: an external endpoint has one owner in the whole cluster.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! The API server can't be reached (T23).
+//! T23: the API server can't be reached.
 
 use crate::fleet::{Fleet, external, is_true};
 

@@ -87,6 +87,7 @@ impl Coordinator {
         names.into_iter().find_map(|name| {
             let wanted = match self.peers.life(name, patience) {
                 Some(Life::Live) => return None,
+                None if self.peers.may_have_joined(name) => return None,
                 Some(Life::Lapsed) => {
                     record.entries_of(name).iter().map(|e| lapsed(e, self.now)).collect()
                 }

@@ -55,6 +55,7 @@ impl Coordinator {
             .filter_map(|name| match self.peers.life(name, patience) {
                 Some(Life::Live) => Some(name.to_owned()),
                 Some(Life::Lapsed) => Some(format!("{name}, which has not renewed its Lease")),
+                None if self.peers.may_have_joined(name) => Some(name.to_owned()),
                 Some(Life::Lost) | None => None,
             })
             .collect()
@@ -64,7 +65,11 @@ impl Coordinator {
     /// address of it, and those that said so once.
     fn concerned<'a>(&'a self, record: &'a MappingRecord) -> BTreeSet<&'a str> {
         let publishers = self.publishers(record).into_iter().map(|(name, ..)| name);
-        publishers.chain(record.entries.iter().map(|e| e.instance.as_str())).collect()
+        // Somebody may have deleted the own Lease.
+        let me = self.published.iter().flatten().any(|a| record.addresses.contains(a));
+        let me = me.then_some(self.config.instance.as_str());
+        let said = record.entries.iter().map(|e| e.instance.as_str());
+        publishers.chain(said).chain(me).collect()
     }
 
     /// Those of them that hold a deletion up.
@@ -75,9 +80,11 @@ impl Coordinator {
         let concerned = self.concerned(record).into_iter();
         concerned
             .filter(|name| match self.peers.life(name, patience) {
+                _ if self.is_me(name) => true,
                 Some(Life::Live) => true,
+                None => self.peers.may_have_joined(name),
                 Some(Life::Lapsed) => waited.is_none_or(|waited| waited < patience),
-                Some(Life::Lost) | None => false,
+                Some(Life::Lost) => false,
             })
             .collect()
     }

@@ -17,6 +17,8 @@ pub(super) struct OwnLease {
     writing: bool,
     /// The watch told that it is gone since the latest write began.
     gone: bool,
+    /// When the latest write began.
+    asked: Timestamp,
     /// When it is to be renewed, or tried again.
     due: Timestamp,
     /// The last write failed, so that not even a change goes out before `due`.
@@ -70,13 +72,22 @@ impl Coordinator {
             if let Some(record) = record {
                 if name == own && self.is_mine(&record) {
                     self.peers.renewal_seen(&record.renewed, self.now);
+                    let news = self.peers.own_shown(&record.version);
+                    self.note_absent(news);
                 }
                 self.peers.update(name, record, self.now);
             } else {
                 self.lease.gone |= name == own;
                 self.leader.gone |= name == LeaseName::Leader;
-                self.peers.remove(&name);
+                self.peers.remove(&name, self.now);
             }
+        }
+    }
+
+    /// Some instances are known to have no Lease by now, which changes what is to be written.
+    fn note_absent(&mut self, some: bool) {
+        if some {
+            self.dirty.extend(self.mappings.keys().cloned());
         }
     }
 
@@ -114,6 +125,7 @@ impl Coordinator {
             addresses: self.to_publish(),
         };
         (self.lease.writing, self.lease.gone) = (true, false);
+        self.lease.asked = self.now;
         self.begin(write);
     }
 
@@ -125,10 +137,11 @@ impl Coordinator {
         }
     }
 
-    /// What is published is not what is to be; a failed write is not repeated before its time.
+    /// What is published is not what is to be, or somebody deleted the Lease; a failed write is not repeated before its time.
     fn must_republish(&self) -> bool {
-        let own = self.own_lease().filter(|_| !self.lease.failed);
-        own.is_some_and(|record| record.addresses != self.to_publish())
+        let is_missing = self.peers.lease(&self.own_name()).is_none();
+        let differs = |record: &LeaseRecord| record.addresses != self.to_publish();
+        !self.lease.failed && (is_missing || self.own_lease().is_some_and(differs))
     }
 
     /// The addresses that this instance should publish now.
@@ -205,6 +218,10 @@ impl Coordinator {
             Ok(Written::Lease(_)) if gone => PAUSES.0,
             Ok(Written::Lease(record)) => {
                 let mine = self.is_mine(&record);
+                if !is_leader {
+                    let news = self.peers.own_written(&record.version, self.lease.asked);
+                    self.note_absent(news);
+                }
                 self.peers.update(name, record, self.now);
                 if is_leader {
                     let held = self.leader.asked.plus_millis(self.config.lease_millis * 4 / 5);

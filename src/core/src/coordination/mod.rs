@@ -259,8 +259,21 @@ impl Coordinator {
             let since = self.peers.clock_ahead(self.now);
             self.deleting_since.entry(key.clone()).or_insert(since);
         }
+        self.note_mentioned(&key, &record);
         self.dirty.insert(key.clone());
         self.mappings.insert(key, record);
+    }
+
+    /// Instances that say something new may have joined just now.
+    fn note_mentioned(&mut self, key: &ObjectKey, record: &MappingRecord) {
+        let before = self.mappings.get(key);
+        let said = |m: &MappingRecord, name: &str| m.entries_of(name);
+        for entry in &record.entries {
+            let name = &entry.instance;
+            if before.is_none_or(|b| said(b, name) != said(record, name)) {
+                self.peers.mentioned(name, self.now);
+            }
+        }
     }
 
     fn forget_mapping(&mut self, key: &ObjectKey) {
@@ -377,9 +390,11 @@ impl Coordinator {
         }
     }
 
+    /// What this host has to say of exactly this Mapping at exactly this generation (T21).
     fn status_of(&self, key: &ObjectKey, record: &MappingRecord) -> Option<&MappingStatus> {
         let status = self.report.as_ref()?.mappings.get(key)?;
-        (status.observed_generation == record.generation).then_some(status)
+        let is_about = (&status.uid, status.observed_generation);
+        (is_about == (&record.uid, record.generation)).then_some(status)
     }
 
     fn is_me(&self, instance: &str) -> bool {

@@ -46,6 +46,12 @@ pub(super) struct Peers {
     longest_gap: u64,
     /// The own renewal that the watch last showed, and when.
     own_renewal: Option<(String, Timestamp)>,
+    /// The version of the own Lease that the watch last showed.
+    own_shown: Option<String>,
+    /// The version that the latest answered renewal made, and when that was begun.
+    own_written: Option<(String, Timestamp)>,
+    /// Instances of which something is known, but no Lease, by when that was last news.
+    unheard_of: BTreeMap<String, Timestamp>,
 }
 
 impl Peers {
@@ -76,6 +82,45 @@ impl Peers {
         self.own_renewal = Some((renewed.to_owned(), now));
     }
 
+    /// The watch shows the own Lease.
+    pub(super) fn own_shown(&mut self, version: &str) -> bool {
+        self.own_shown = Some(version.to_owned());
+        self.forget_unheard_of()
+    }
+
+    /// A renewal that was begun at `asked` made this version of the own Lease.
+    pub(super) fn own_written(&mut self, version: &str, asked: Timestamp) -> bool {
+        self.own_written = Some((version.to_owned(), asked));
+        self.forget_unheard_of()
+    }
+
+    /// There is news of an instance elsewhere. The watch of Leases may not have shown its Lease
+    /// yet.
+    pub(super) fn mentioned(&mut self, instance: &str, now: Timestamp) {
+        if self.lease(&LeaseName::Instance(instance.to_owned())).is_none() {
+            self.unheard_of.insert(instance.to_owned(), now);
+        }
+    }
+
+    /// Whether an instance without a Lease may have one that the watch has not shown yet.
+    pub(super) fn may_have_joined(&self, instance: &str) -> bool {
+        self.unheard_of.contains_key(instance)
+    }
+
+    /// A renewal that came back through the watch brought all Leases that were written before
+    /// it was begun: whoever was mentioned earlier and has none, has none. Whether there is such.
+    fn forget_unheard_of(&mut self) -> bool {
+        let (Some(shown), Some((written, asked))) = (&self.own_shown, &self.own_written) else {
+            return false;
+        };
+        if is_older(shown, written) {
+            return false;
+        }
+        let before = self.unheard_of.len();
+        self.unheard_of.retain(|_, mentioned| *mentioned >= *asked);
+        self.unheard_of.len() < before
+    }
+
     /// Takes over a Lease unless a newer one is known (T22).
     pub(super) fn update(&mut self, name: LeaseName, record: LeaseRecord, now: Timestamp) {
         let before = self.leases.get(&name);
@@ -87,11 +132,18 @@ impl Peers {
             Some(b) if renewal(&b.record) == renewal(&record) => (b.at, b.since),
             _ => (self.clock_ahead(now), now),
         };
+        if let LeaseName::Instance(instance) = &name {
+            self.unheard_of.remove(instance);
+        }
         self.leases.insert(name, Seen { record, at, since });
     }
 
-    pub(super) fn remove(&mut self, name: &LeaseName) {
+    /// Somebody deleted a Lease. Its instance makes it anew if it is alive.
+    pub(super) fn remove(&mut self, name: &LeaseName, now: Timestamp) {
         self.leases.remove(name);
+        if let LeaseName::Instance(instance) = name {
+            self.mentioned(instance, now);
+        }
     }
 
     pub(super) fn lease(&self, name: &LeaseName) -> Option<&LeaseRecord> {

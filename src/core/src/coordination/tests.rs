@@ -46,6 +46,7 @@ fn report(held: &[&str], serving: &[&str], released: bool) -> StatusReport {
         (true, false) => condition(reason::PROGRAMMED, false, reason::NO_INSTANCE),
     };
     let status = MappingStatus {
+        uid: "u".into(),
         observed_generation: if released { 2 } else { 1 },
         invalid: "no".into(),
         service_vip: None,
@@ -474,4 +475,63 @@ fn a_lease_that_is_gone_is_made_anew_whatever_a_late_answer_said() {
     story.pass(1);
     assert!(story.leases.contains_key(&instance("gw-a")), "{:?}", story.leases);
     assert!(story.leases.contains_key(&LeaseName::Leader), "{:?}", story.leases);
+}
+
+/// The watch of Mappings is ahead of that of Leases.
+#[test]
+fn one_that_says_something_before_its_lease_is_seen_is_waited_for() {
+    let mut story = Story::begin(&[], Some(record("1")));
+    story.input(Input::Report(Box::new(report(&[], &[], false))));
+    let served = StatusCondition {
+        kind: reason::PROGRAMMED.into(),
+        truth: Truth::True,
+        reason: reason::SERVING.into(),
+        message: "served".into(),
+        generation: 1,
+        since: Timestamp(5),
+    };
+    let entry = AddressEntry {
+        address: address("203.0.113.10"),
+        instance: "gw-b".into(),
+        conditions: vec![served],
+    };
+    let mapping = story.mapping.as_mut().expect("it is there");
+    mapping.entries = vec![entry];
+    story.delete();
+    story.input(Input::Report(Box::new(report(&[], &[], true))));
+    let entries = |story: &Story| story.mapping.as_ref().map(|m| m.entries.len());
+    assert_eq!(entries(&story), Some(1), "gw-b may have joined just now");
+    // A renewal that was begun later comes back, and still no Lease of gw-b.
+    story.pass(LEASE / 3_000 + 1);
+    assert_eq!(entries(&story), None);
+}
+
+/// The second Mapping of a name has generation 1 too.
+#[test]
+fn what_was_reported_of_a_mapping_is_not_said_of_its_successor() {
+    let mut story = Story::begin(&[], Some(record("1")));
+    story.input(Input::Report(Box::new(report(&["203.0.113.10"], &["203.0.113.10"], false))));
+    let successor = MappingRecord { uid: "v".into(), ..record("900") };
+    story.version = 900;
+    story.mapping = Some(successor.clone());
+    story.input(Input::Mappings([(key(), Some(successor))].into()));
+    assert!(story.mapping.as_ref().expect("it is there").entries.is_empty());
+    let mut of_successor = report(&["203.0.113.10"], &["203.0.113.10"], false);
+    of_successor.mappings.get_mut(&key()).expect("it is reported").uid = "v".into();
+    story.input(Input::Report(Box::new(of_successor)));
+    assert_eq!(story.mapping.as_ref().expect("it is there").entries.len(), 1);
+}
+
+/// Somebody deleted its Lease while its own kernel still serves the Mapping.
+#[test]
+fn a_leader_without_a_lease_waits_for_itself_and_makes_the_lease_anew() {
+    let mut story = Story::begin(&[], Some(record("1")));
+    story.input(Input::Report(Box::new(report(&["203.0.113.10"], &["203.0.113.10"], false))));
+    story.leases.remove(&instance("gw-a"));
+    story.it.handle_input(story.now, Input::Leases([(instance("gw-a"), None)].into()));
+    story.delete();
+    assert!(story.mapping.is_some(), "its kernel was not read back");
+    assert!(story.leases.contains_key(&instance("gw-a")));
+    story.input(Input::Report(Box::new(report(&["203.0.113.10"], &[], true))));
+    assert_eq!(story.mapping, None);
 }

@@ -51,6 +51,7 @@ impl Reporter {
             mappings.insert(key.clone(), status);
         }
         for (key, status) in &mut mappings {
+            status.uid = cluster.mappings.get(key).map(|m| m.uid.clone()).unwrap_or_default();
             status.released = !dataplane.mappings.contains_key(key);
         }
         let events = verdicts(&self.draft.mappings, &mappings);
@@ -157,6 +158,7 @@ fn rejected(rejection: &Rejection, generation: i64) -> MappingStatus {
         Rejection::Conflict(_) => reason::CONFLICT,
     };
     MappingStatus {
+        uid: String::new(),
         observed_generation: generation,
         invalid: text.clone(),
         service_vip: None,
@@ -220,6 +222,7 @@ fn accepted(
     let of_family =
         |a: &IpAddr| pods.iter().copied().filter(|p| Family::of(p) == Family::of(a)).collect();
     MappingStatus {
+        uid: String::new(),
         observed_generation: mapping.generation,
         invalid: "no".into(),
         service_vip: None,

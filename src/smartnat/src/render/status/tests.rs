@@ -11,6 +11,7 @@ fn condition_of(kind: &str, status: bool, why: &str, message: &str) -> Condition
 
 fn mapping(conditions: Vec<Condition>, ports: Vec<PortStatus>) -> MappingStatus {
     MappingStatus {
+        uid: String::new(),
         observed_generation: 1,
         invalid: "no".into(),
         service_vip: None,
