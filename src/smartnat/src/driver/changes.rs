@@ -104,6 +104,7 @@ mod tests {
         };
         let mapping = MappingStatus {
             observed_generation: 1,
+            uid: String::new(),
             invalid: "no".into(),
             service_vip: None,
             configured_addresses: [].into(),

@@ -229,6 +229,7 @@ fn two_mappings() -> StatusReport {
     };
     let serves = MappingStatus {
         observed_generation: 1,
+        uid: String::new(),
         invalid: "no".into(),
         service_vip: None,
         configured_addresses: [(external, Vec::new())].into(),

@@ -28,6 +28,7 @@ fn status(addresses: &[&str], ports: &[&str]) -> MappingStatus {
     };
     MappingStatus {
         observed_generation: 1,
+        uid: String::new(),
         invalid: "no".into(),
         service_vip: None,
         configured_addresses: addresses.iter().map(|a| (address(a), Vec::new())).collect(),
@@ -80,6 +81,7 @@ fn the_rules_of_a_lowered_mapping_are_told_apart_by_their_targets() {
     let config = GatewayConfig { uplink_names: vec!["eth1".into()], ..GatewayConfig::default() };
     let mapping = Mapping {
         key: key("echo"),
+        uid: String::new(),
         generation: 1,
         created: None,
         deleting: false,
