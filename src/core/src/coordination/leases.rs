@@ -137,7 +137,8 @@ impl Coordinator {
         }
     }
 
-    /// What is published is not what is to be, or somebody deleted the Lease; a failed write is not repeated before its time.
+    /// What is published is not what is to be, or somebody deleted the Lease; a failed write is
+    /// not repeated before its time.
     fn must_republish(&self) -> bool {
         let is_missing = self.peers.lease(&self.own_name()).is_none();
         let differs = |record: &LeaseRecord| record.addresses != self.to_publish();
@@ -146,8 +147,9 @@ impl Coordinator {
 
     /// The addresses that this instance should publish now.
     fn to_publish(&self) -> BTreeSet<IpAddr> {
-        // Another process with this name may have published what is not here.
-        let before = self.own_lease().map(|r| &r.addresses);
+        // Another process with this name may have published what is not here; without a Lease
+        // what was published before, also before a restart, is not let go of.
+        let before = self.own_lease().map(|r| &r.addresses).or(self.published.as_ref());
         let is_published = |a: &IpAddr| before.is_some_and(|b| b.contains(a));
         let read_back = self.report.as_ref().is_some_and(|r| r.read_back);
         let kept = before.into_iter().flatten().copied().filter(|_| !read_back);

@@ -535,3 +535,15 @@ fn a_leader_without_a_lease_waits_for_itself_and_makes_the_lease_anew() {
     story.input(Input::Report(Box::new(report(&["203.0.113.10"], &[], true))));
     assert_eq!(story.mapping, None);
 }
+
+/// Somebody deleted the Lease while the instance was down: what it serves is not let go of.
+#[test]
+fn what_is_remembered_stays_published_though_the_lease_is_gone() {
+    let mut story = Story::new();
+    story.it = Coordinator::new(story.it.config.clone(), Some([address("203.0.113.10")].into()));
+    story.watch_leases();
+    assert_eq!(story.leases[&instance("gw-a")].addresses, [address("203.0.113.10")].into());
+    assert!(story.published.is_empty(), "nothing is new for the gateway");
+    story.input(Input::Report(Box::new(report(&[], &[], false))));
+    assert!(story.leases[&instance("gw-a")].addresses.is_empty(), "the host has it no more");
+}
