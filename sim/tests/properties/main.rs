@@ -1,4 +1,4 @@
-//! Properties P1 to P14 of the gateway over generated clusters and histories on the simulated
+//! Properties P1 to P15 of the gateway over generated clusters and histories on the simulated
 //! kernel, judged by packets and by an oracle that shares no code with what it judges.
 //! `PROPTEST_CASES` says how many cases; regressions are kept in `tests/regressions`.
 
@@ -9,6 +9,7 @@ mod change;
 mod difference;
 mod history;
 mod host_events;
+mod incremental;
 mod isolation;
 mod objects;
 mod order;

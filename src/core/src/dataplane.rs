@@ -1,5 +1,11 @@
 //! What traffic must do, free of any backend.
 
+mod change;
+mod exposure;
+
+pub(crate) use change::{Before, Change, Changed, Exit, Moved};
+pub(crate) use exposure::Exposure;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
@@ -102,5 +108,10 @@ impl Dataplane {
             .flat_map(|u| u.addresses.iter().copied())
             .filter(|a| Family::of(a) == family)
             .collect()
+    }
+
+    /// Whether an uplink has this address.
+    pub(crate) fn holds(&self, address: IpAddr) -> bool {
+        self.uplinks.values().any(|uplink| uplink.addresses.contains(&address))
     }
 }

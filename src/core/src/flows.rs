@@ -1,9 +1,10 @@
 //! Which connections the dataplane permits, and which it no longer does (T9, T10, T13).
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use crate::dataplane::{Dataplane, EgressPlane, MappingPlane, PortPlane};
+use crate::dataplane::{Before, Dataplane, EgressPlane, Exposure, MappingPlane, PortPlane};
 use crate::marks::MarkLayout;
 use crate::model::{Family, Protocol, ServiceEndpoint};
 use crate::names;
@@ -11,27 +12,21 @@ use crate::objects::{Flow, FlowTuple, Layer4, SetElement};
 use crate::ops::{Domain, NetworkOp, Transaction};
 use crate::resolve::Keeps;
 
-/// An index of what a dataplane permits, for judging many connections.
+/// What a dataplane permits, with an index for judging many connections.
 pub struct Permissions<'a> {
     dataplane: &'a Dataplane,
-    ports: BTreeMap<(IpAddr, Protocol), Vec<(&'a MappingPlane, &'a PortPlane)>>,
+    exposure: Cow<'a, Exposure>,
 }
 
 impl<'a> Permissions<'a> {
     /// Indexes a dataplane.
     pub fn new(dataplane: &'a Dataplane) -> Self {
-        let mut ports: BTreeMap<_, Vec<_>> = BTreeMap::new();
-        for mapping in dataplane.mappings.values() {
-            for address in &mapping.addresses {
-                for port in &mapping.ports {
-                    ports.entry((*address, port.protocol)).or_default().push((mapping, port));
-                }
-            }
-        }
-        for list in ports.values_mut() {
-            list.sort_by_key(|(_, port)| port.ports);
-        }
-        Self { dataplane, ports }
+        Self { dataplane, exposure: Cow::Owned(Exposure::new(dataplane)) }
+    }
+
+    /// With the index of `dataplane` that there is.
+    pub(crate) fn indexed(dataplane: &'a Dataplane, exposure: &'a Exposure) -> Self {
+        Self { dataplane, exposure: Cow::Borrowed(exposure) }
     }
 
     /// Whether the dataplane permits a connection that carries our flag.
@@ -46,15 +41,22 @@ impl<'a> Permissions<'a> {
         }
     }
 
+    fn exposed(
+        &self,
+        address: IpAddr,
+        protocol: Protocol,
+        number: u16,
+    ) -> Option<(&MappingPlane, &PortPlane)> {
+        let exposed = self.exposure.find(address, protocol, number)?;
+        let mapping = self.dataplane.mappings.get(&exposed.mapping)?;
+        Some((mapping, mapping.ports.get(exposed.position)?))
+    }
+
     fn permits_translated(&self, flow: &Flow) -> bool {
         let external = &flow.key.original;
         let Some(protocol) = Protocol::from_number(external.protocol) else { return false };
         let number = external.destination_port();
-        let Some((mapping, port)) = self
-            .ports
-            .get(&(external.destination, protocol))
-            .and_then(|list| find_port(list, number))
-        else {
+        let Some((mapping, port)) = self.exposed(external.destination, protocol, number) else {
             return false;
         };
         let offset = number - port.ports.first();
@@ -90,29 +92,24 @@ impl<'a> Permissions<'a> {
     }
 }
 
-fn find_port<'a>(
-    list: &[(&'a MappingPlane, &'a PortPlane)],
-    number: u16,
-) -> Option<(&'a MappingPlane, &'a PortPlane)> {
-    let after = list.partition_point(|(_, port)| port.ports.first() <= number);
-    let found = list.get(after.checked_sub(1)?)?;
-    found.1.ports.contains(number).then_some(*found)
-}
-
 /// Whether anything that `old` permits is not permitted by `new`: then a sweep is due.
 pub fn withdraws(old: &Dataplane, new: &Dataplane) -> bool {
-    let same_numbers = old
-        .uplinks
-        .iter()
-        .all(|(name, uplink)| new.uplinks.get(name).is_some_and(|n| n.number == uplink.number));
-    let mappings_kept = old.mappings.iter().all(|(key, before)| {
+    withdrawn(&Before::between(old.clone(), new), new)
+}
+
+/// Whether anything that was permitted before is not permitted by `new`.
+pub(crate) fn withdrawn(before: &Before, new: &Dataplane) -> bool {
+    let same_numbers = before.uplinks.iter().all(|(name, number)| {
+        number.is_none() || new.uplinks.get(name).map(|u| u.number) == *number
+    });
+    let mappings_kept = before.mappings.iter().all(|(key, before)| {
+        let Some(before) = before else { return true };
         new.mappings.get(key).is_some_and(|after| before == after || covers(after, before))
     });
-    let egress_kept = old.egress.iter().all(|(address, before)| {
-        new.egress.get(address).is_some_and(|after| {
-            after.uplink == before.uplink && after.pods.is_superset(&before.pods)
-        })
-    });
+    let egress_kept = before
+        .pods
+        .iter()
+        .all(|(pod, exit)| exit.as_ref().is_none_or(|exit| new.lets_out(*pod, exit)));
     !(same_numbers && mappings_kept && egress_kept)
 }
 

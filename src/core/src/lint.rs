@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::dataplane::Dataplane;
+use crate::dataplane::{Change, Dataplane, Exposure, MappingPlane};
 use crate::model::{Family, ObjectKey, PortRange, Protocol};
 
 /// An invariant that a dataplane breaks.
@@ -68,8 +68,9 @@ impl fmt::Display for Violation {
 /// All violations, in a stable order; empty for a dataplane that may be programmed.
 pub fn lint(dataplane: &Dataplane) -> BTreeSet<Violation> {
     let mut found = BTreeSet::new();
-    owners(dataplane, &mut found);
+    owners(dataplane.mappings.iter(), &mut found);
     addresses(dataplane, &mut found);
+    endpoints(dataplane.mappings.iter(), &mut found);
     let mut numbers = BTreeSet::new();
     for uplink in dataplane.uplinks.values() {
         if !numbers.insert(uplink.number) {
@@ -85,9 +86,37 @@ pub fn lint(dataplane: &Dataplane) -> BTreeSet<Violation> {
     found
 }
 
-fn owners(dataplane: &Dataplane, found: &mut BTreeSet<Violation>) {
+/// Whether a change of a dataplane without violations leads to another such: what [`lint`] would
+/// find then is found in what changes and in its neighbours.
+pub(crate) fn keeps_clean(dataplane: &Dataplane, exposure: &Exposure, change: &Change) -> bool {
+    let come = || change.mappings.iter().filter_map(|(k, plane)| Some((k, plane.as_ref()?)));
+    let beside_others = come().all(|(_, plane)| {
+        plane.addresses.iter().all(|address| {
+            plane.ports.iter().all(|port| {
+                let mut overlapping = exposure.overlapping(*address, port.protocol, port.ports);
+                overlapping.all(|exposed| change.mappings.contains_key(&exposed.mapping))
+            })
+        })
+    });
+    let mut found = BTreeSet::new();
+    owners(come(), &mut found);
+    endpoints(come(), &mut found);
+    let mut holding = change.pods.values().filter_map(|moved| moved.to.as_ref());
+    beside_others
+        && found.is_empty()
+        && come().flat_map(|(_, plane)| &plane.addresses).all(|a| dataplane.holds(*a))
+        && holding.all(|exit| dataplane.holds(exit.address))
+        && change.pods.iter().all(|(pod, moved)| {
+            moved.from.as_ref().is_none_or(|from| dataplane.lets_out(*pod, from))
+        })
+}
+
+fn owners<'a>(
+    mappings: impl Iterator<Item = (&'a ObjectKey, &'a MappingPlane)>,
+    found: &mut BTreeSet<Violation>,
+) {
     let mut claims: BTreeMap<(IpAddr, Protocol), Vec<(PortRange, &ObjectKey)>> = BTreeMap::new();
-    for (key, mapping) in &dataplane.mappings {
+    for (key, mapping) in mappings {
         for address in &mapping.addresses {
             for port in &mapping.ports {
                 claims.entry((*address, port.protocol)).or_default().push((port.ports, key));
@@ -115,6 +144,14 @@ fn addresses(dataplane: &Dataplane, found: &mut BTreeSet<Violation>) {
         for address in mapping.addresses.iter().filter(|a| !held.contains(a)) {
             found.insert(Violation::AddressNotHeld { mapping: key.clone(), address: *address });
         }
+    }
+}
+
+fn endpoints<'a>(
+    mappings: impl Iterator<Item = (&'a ObjectKey, &'a MappingPlane)>,
+    found: &mut BTreeSet<Violation>,
+) {
+    for (key, mapping) in mappings {
         for (family, set) in mapping.ports.iter().flat_map(|p| &p.endpoints) {
             for endpoint in set.active.iter().filter(|e| Family::of(&e.address) != *family) {
                 found.insert(Violation::BadEndpoint {

@@ -77,7 +77,9 @@ impl<'a> Owners<'a> {
 }
 
 /// The endpoints that `mapping` wants, in the order of its specification.
-fn endpoints(mapping: &AdmittedMapping) -> impl Iterator<Item = ((IpAddr, Protocol), PortRange)> {
+pub(super) fn endpoints(
+    mapping: &AdmittedMapping,
+) -> impl Iterator<Item = ((IpAddr, Protocol), PortRange)> {
     mapping
         .addresses
         .iter()

@@ -2,6 +2,7 @@
 //! several Mappings that want one external endpoint a single one gets it (T19).
 
 mod addresses;
+mod claims;
 mod conflict;
 mod ports;
 mod problem;
@@ -9,6 +10,7 @@ mod sources;
 mod spec;
 
 pub(crate) use addresses::is_routable;
+pub(crate) use claims::{Age, Claims};
 pub use problem::{ConflictProblem, Problem, Rejection};
 pub use sources::AllowedSources;
 pub use spec::check;
@@ -72,8 +74,7 @@ pub fn admit(cluster: &ClusterState, config: &GatewayConfig) -> Admission {
     let mut valid = Vec::with_capacity(cluster.mappings.len());
     let mut admission = Admission::default();
     for mapping in cluster.mappings.values() {
-        let key = ObjectKey::new(&mapping.key.namespace, &mapping.spec.service_name);
-        match check(mapping, cluster.services.get(&key), config) {
+        match check(mapping, cluster.services.get(&mapping.service()), config) {
             Ok(admitted) => valid.push(admitted),
             Err(problems) => {
                 admission.rejected.insert(mapping.key.clone(), Rejection::Invalid(problems));

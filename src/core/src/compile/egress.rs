@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use super::Places;
 use crate::admit::{Admission, AdmittedMapping};
 use crate::dataplane::EgressPlane;
 use crate::model::{Family, ObjectKey};
@@ -12,7 +13,7 @@ use crate::resolve::ResolvedPort;
 pub(super) fn egress(
     admission: &Admission,
     resolved: &BTreeMap<ObjectKey, Vec<ResolvedPort>>,
-    held: &BTreeMap<IpAddr, &str>,
+    at: &Places,
     remarks: &mut BTreeMap<ObjectKey, Vec<String>>,
 ) -> BTreeMap<IpAddr, EgressPlane> {
     let mut by_age: Vec<&AdmittedMapping> =
@@ -23,8 +24,10 @@ pub(super) fn egress(
     let mut planes: BTreeMap<IpAddr, EgressPlane> = BTreeMap::new();
     for mapping in by_age {
         for family in Family::ALL {
-            let local =
-                mapping.addresses.iter().find(|a| Family::of(a) == family && held.contains_key(a));
+            let local = mapping
+                .addresses
+                .iter()
+                .find(|a| Family::of(a) == family && at.held.contains_key(a));
             let pods = resolved[&mapping.key]
                 .iter()
                 .flat_map(|port| port.families.of(family).listed.keys())
@@ -36,13 +39,13 @@ pub(super) fn egress(
                     planes
                         .entry(*address)
                         .or_insert_with(|| EgressPlane {
-                            uplink: held[address].to_owned(),
+                            uplink: at.held[address].clone(),
                             pods: std::collections::BTreeSet::new(),
                         })
                         .pods
                         .insert(pod);
                 } else {
-                    let text = format!("egress of {pod} belongs to the older Mapping {owner}");
+                    let text = belongs_to(pod, owner);
                     let notes = remarks.entry(mapping.key.clone()).or_default();
                     if !notes.contains(&text) {
                         notes.push(text);
@@ -52,4 +55,9 @@ pub(super) fn egress(
         }
     }
     planes
+}
+
+/// A remark on a Mapping that is not the oldest of a pod.
+pub(super) fn belongs_to(pod: IpAddr, owner: &ObjectKey) -> String {
+    format!("egress of {pod} belongs to the older Mapping {owner}")
 }

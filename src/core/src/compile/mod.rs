@@ -1,16 +1,20 @@
 //! From a snapshot to the dataplane that it asks for.
 
 mod egress;
+mod kept;
 mod sysctls;
 mod uplinks;
 
+pub(crate) use kept::{Kept, Outcome, Update};
 pub use uplinks::{UplinkNumbers, adopt_numbers, is_uplink_name, uplink_names};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use serde::{Deserialize, Serialize};
+
 use crate::admit::{Admission, AdmittedMapping, admit};
-use crate::dataplane::{Dataplane, MappingPlane, PortPlane};
+use crate::dataplane::{Dataplane, MappingPlane, PortPlane, Uplink};
 use crate::marks::MarkLayout;
 use crate::model::{ClusterState, Family, GatewayConfig, HostState, ObjectKey};
 use crate::objects::{KernelState, SysctlKey};
@@ -53,24 +57,20 @@ pub fn compile(
     if uplinks.is_empty() {
         warnings.push(uplinks::nothing_matches(host, config));
     }
-    let here: BTreeMap<IpAddr, &str> = uplinks
-        .iter()
-        .flat_map(|(name, u)| u.addresses.iter().map(move |a| (*a, name.as_str())))
-        .collect();
-    let held: BTreeMap<IpAddr, &str> =
-        here.iter().filter(|(a, _)| cluster.may_serve(**a)).map(|(a, u)| (*a, *u)).collect();
+    let places = Places::of(cluster, &uplinks);
 
     let mut remarks = BTreeMap::new();
     let mut mappings = BTreeMap::new();
     for (key, mapping) in admission.accepted.iter().filter(|(_, m)| !m.deleting) {
-        for (why, addresses) in unserved(mapping, &here, &held) {
-            note(&mut remarks, key, format!("{why}: {}", addresses.join(", ")));
+        let unserved = places.remarks(mapping);
+        if !unserved.is_empty() {
+            remarks.insert(key.clone(), unserved);
         }
-        if let Some(plane) = mapping_plane(mapping, &resolved[key], &held) {
+        if let Some(plane) = mapping_plane(mapping, &resolved[key], &places) {
             mappings.insert(key.clone(), plane);
         }
     }
-    let egress = egress::egress(&admission, &resolved, &held, &mut remarks);
+    let egress = egress::egress(&admission, &resolved, &places, &mut remarks);
     let families: Vec<Family> = Family::ALL.into_iter().filter(|f| host.has_family(*f)).collect();
     let sysctls = sysctls::sysctls(host, config, &uplinks, &families, observed);
     let closed_forwarding = families
@@ -98,22 +98,41 @@ pub fn compile(
     }
 }
 
-/// The addresses of a Mapping that are not served here, by the reason why.
-fn unserved(
-    mapping: &AdmittedMapping,
-    here: &BTreeMap<IpAddr, &str>,
-    held: &BTreeMap<IpAddr, &str>,
-) -> BTreeMap<&'static str, Vec<String>> {
-    let mut reasons: BTreeMap<_, Vec<String>> = BTreeMap::new();
-    for address in mapping.addresses.iter().filter(|a| !held.contains_key(a)) {
-        let why = if here.contains_key(address) {
-            "not yet published in the Lease of this instance"
-        } else {
-            "not on an uplink of this host"
-        };
-        reasons.entry(why).or_default().push(address.to_string());
+/// Where external addresses are.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+struct Places {
+    /// Uplinks by address.
+    here: BTreeMap<IpAddr, String>,
+    /// Those of them that may be served.
+    held: BTreeMap<IpAddr, String>,
+}
+
+impl Places {
+    fn of(cluster: &ClusterState, uplinks: &BTreeMap<String, Uplink>) -> Self {
+        let here: BTreeMap<IpAddr, String> = uplinks
+            .iter()
+            .flat_map(|(name, u)| u.addresses.iter().map(move |a| (*a, name.clone())))
+            .collect();
+        let may_be_served = here.iter().filter(|(a, _)| cluster.may_serve(**a));
+        let held = may_be_served.map(|(a, u)| (*a, u.clone())).collect();
+        Self { here, held }
     }
-    reasons
+
+    /// The addresses of a Mapping that are not served here, by the reason why.
+    fn remarks(&self, mapping: &AdmittedMapping) -> Vec<String> {
+        let mut reasons: BTreeMap<_, Vec<String>> = BTreeMap::new();
+        for address in mapping.addresses.iter().filter(|a| !self.held.contains_key(a)) {
+            let why = if self.here.contains_key(address) {
+                "not yet published in the Lease of this instance"
+            } else {
+                "not on an uplink of this host"
+            };
+            reasons.entry(why).or_default().push(address.to_string());
+        }
+        let remark =
+            |(why, addresses): (_, Vec<String>)| format!("{why}: {}", addresses.join(", "));
+        reasons.into_iter().map(remark).collect()
+    }
 }
 
 /// The sysctls that a compilation for this host reads.
@@ -121,17 +140,13 @@ pub fn sysctl_scope(host: &HostState, config: &GatewayConfig) -> BTreeSet<Sysctl
     sysctls::scope(host, config)
 }
 
-fn note(remarks: &mut BTreeMap<ObjectKey, Vec<String>>, key: &ObjectKey, text: String) {
-    remarks.entry(key.clone()).or_default().push(text);
-}
-
 fn mapping_plane(
     mapping: &AdmittedMapping,
     resolved: &[ResolvedPort],
-    held: &BTreeMap<IpAddr, &str>,
+    places: &Places,
 ) -> Option<MappingPlane> {
     let addresses: BTreeSet<IpAddr> =
-        mapping.addresses.iter().copied().filter(|a| held.contains_key(a)).collect();
+        mapping.addresses.iter().copied().filter(|a| places.held.contains_key(a)).collect();
     if addresses.is_empty() {
         return None;
     }

@@ -10,6 +10,7 @@ mod io;
 mod report;
 mod round;
 mod split;
+mod target;
 
 pub use io::{Event, EventKind, Input, Output};
 
@@ -17,11 +18,11 @@ use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
-use crate::compile::UplinkNumbers;
-use crate::dataplane::Dataplane;
+use crate::compile::{Kept, UplinkNumbers};
+use crate::dataplane::{Before, Dataplane, Exposure};
 use crate::explain::{Foreign, Scene};
-use crate::lower::DesiredObjects;
-use crate::model::{ClusterState, GatewayConfig, HostState, Timestamp};
+use crate::lower::{DesiredObjects, Shares};
+use crate::model::{ClusterState, GatewayConfig, HostState, References, Timestamp, Touched};
 use crate::objects::{KernelState, SysctlKey, SysctlState};
 use crate::ops::{OpError, Transaction};
 use crate::status::StatusReport;
@@ -84,10 +85,21 @@ enum Connections {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 struct Target {
     dataplane: Dataplane,
+    exposure: Exposure,
     objects: DesiredObjects,
+    shares: Shares,
     /// The sysctls that it was compiled with.
     #[serde(with = "crate::objects::pairs")]
     sysctls: BTreeMap<SysctlKey, SysctlState>,
+}
+
+/// What is known of the connections that exist.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+enum Judged {
+    /// Nothing, as after a start.
+    Never,
+    /// The target permits them, but for what was otherwise when they were last judged.
+    But(Before),
 }
 
 /// The controller's whole decision state.
@@ -99,15 +111,24 @@ pub struct Gateway {
     now: Timestamp,
     cluster: Option<ClusterState>,
     host: Option<HostState>,
+    references: References,
     /// Cluster or host changed since the target was compiled.
     stale: bool,
+    /// What of them.
+    touched: Touched,
+    /// What the target was compiled from; `None`: the latest compilation is not the target.
+    kept: Option<Kept>,
+    /// Every change recompiles, lowers and compares everything: the reference.
+    recomputes: bool,
     observed: Option<KernelState>,
+    /// The target as of the latest comparison was all that was observed: what is not touched
+    /// needs no second look.
+    agrees: bool,
     /// When that was.
     observed_at: Timestamp,
     numbers: UplinkNumbers,
     target: Option<Target>,
-    /// The dataplane that connections were last judged by; `None` after a start.
-    swept: Option<Dataplane>,
+    judged: Judged,
     stage: Stage,
     awaiting: Option<Awaiting>,
     queue: VecDeque<Transaction>,
@@ -148,12 +169,17 @@ impl Gateway {
             now: Timestamp::default(),
             cluster: None,
             host: None,
+            references: References::default(),
             stale: true,
+            touched: Touched::default(),
+            kept: None,
+            recomputes: false,
             observed: None,
+            agrees: false,
             observed_at: Timestamp::default(),
             numbers: UplinkNumbers::new(),
             target: None,
-            swept: None,
+            judged: Judged::Never,
             stage: Stage::Observe,
             awaiting: None,
             queue: VecDeque::new(),
@@ -174,6 +200,12 @@ impl Gateway {
             outbox: VecDeque::new(),
             report: report::Reporter::default(),
         }
+    }
+
+    /// A gateway that recomputes everything after every input: slower, with the same outputs. It
+    /// is what [`Gateway::new`] is tested against.
+    pub fn reference(config: GatewayConfig) -> Self {
+        Self { recomputes: true, ..Self::new(config) }
     }
 
     /// Takes note of something that happened at `now`.
@@ -221,6 +253,11 @@ impl Gateway {
     /// The dataplane that is to be in the kernel; `None` before the first compilation.
     pub fn dataplane(&self) -> Option<&Dataplane> {
         self.target.as_ref().map(|t| &t.dataplane)
+    }
+
+    /// The kernel objects that carry the dataplane; `None` before the first compilation.
+    pub fn objects(&self) -> Option<&DesiredObjects> {
+        self.target.as_ref().map(|t| &t.objects)
     }
 
     /// The latest status.
@@ -277,6 +314,7 @@ impl Gateway {
         let changed = !objects.is_empty();
         let cluster = self.cluster.get_or_insert_default();
         for object in objects {
+            self.references.note(cluster, &object, &mut self.touched);
             cluster.update(object);
         }
         if first || changed {
@@ -289,6 +327,7 @@ impl Gateway {
             self.host = Some(host);
             self.host_changed = true;
             self.host_moved = true;
+            self.touched.everything = true;
             self.wish_changed();
         }
     }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Event, EventKind, Output};
 use crate::admit::{AdmittedMapping, Rejection};
-use crate::compile::Compiled;
+use crate::compile::{Compiled, Outcome};
 use crate::dataplane::Dataplane;
 use crate::lint::Violation;
 use crate::model::{ClusterState, Family, GatewayConfig, ObjectKey};
@@ -23,6 +23,30 @@ pub(super) struct Reporter {
     /// Why the latest compilation does not go to the kernel (T21: then it is not programmed).
     held_back: Option<String>,
     published: Option<StatusReport>,
+    /// What of the draft may differ from what was published.
+    news: News,
+}
+
+/// Mappings that there is something new to tell of.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+enum News {
+    /// All of them.
+    #[default]
+    Everything,
+    /// These.
+    Of(BTreeSet<ObjectKey>),
+}
+
+impl News {
+    fn add(&mut self, key: ObjectKey) {
+        if let Self::Of(keys) = self {
+            keys.insert(key);
+        }
+    }
+
+    fn take(&mut self) -> Self {
+        std::mem::replace(self, Self::Of(BTreeSet::new()))
+    }
 }
 
 impl Reporter {
@@ -39,22 +63,18 @@ impl Reporter {
     ) -> Vec<Event> {
         let Compiled { dataplane, admission, resolved, remarks, warnings } = compiled;
         let mut mappings = BTreeMap::new();
+        let held = |key| dataplane.mappings.get(key).map(|plane| &plane.addresses);
         for (key, rejection) in &admission.rejected {
-            let generation = cluster.mappings.get(key).map_or(0, |m| m.generation);
-            mappings.insert(key.clone(), rejected(rejection, generation));
+            mappings.insert(key.clone(), status(cluster, key, Err(rejection), None, &[]));
         }
         for (key, mapping) in &admission.accepted {
-            let notes = remarks.get(key).cloned().unwrap_or_default();
-            let mut status = accepted(mapping, &resolved[key], &dataplane, notes);
-            let service = cluster.services.get(&mapping.service);
-            status.service_vip = service.and_then(|s| s.cluster_ips.first().copied());
-            mappings.insert(key.clone(), status);
+            let notes = remarks.get(key).map_or(&[][..], Vec::as_slice);
+            let verdict = Ok((mapping, &*resolved[key]));
+            mappings.insert(key.clone(), status(cluster, key, verdict, held(key), notes));
         }
-        for (key, status) in &mut mappings {
-            status.uid = cluster.mappings.get(key).map(|m| m.uid.clone()).unwrap_or_default();
-            status.released = !dataplane.mappings.contains_key(key);
-        }
-        let events = verdicts(&self.draft.mappings, &mappings);
+        let events = mappings.iter().filter_map(|(k, s)| verdict(k, self.draft.mappings.get(k), s));
+        let events = events.collect();
+        self.news = News::Everything;
         self.held_back = violations.first().map(ToString::to_string);
         self.draft = StatusReport {
             instance: String::new(),
@@ -71,6 +91,29 @@ impl Reporter {
         events
     }
 
+    /// Takes note of Mappings that were compiled anew and of those that are gone, nothing held
+    /// back; tells verdicts that are new.
+    pub(super) fn recompiled(
+        &mut self,
+        cluster: &ClusterState,
+        outcomes: BTreeMap<ObjectKey, Option<Outcome>>,
+    ) -> Vec<Event> {
+        let mut events = Vec::new();
+        for (key, outcome) in outcomes {
+            let Some(Outcome { verdict: outcome, held, remarks }) = outcome else {
+                self.draft.mappings.remove(&key);
+                self.news.add(key);
+                continue;
+            };
+            let outcome = outcome.as_ref().map(|(mapping, resolved)| (mapping, &**resolved));
+            let status = status(cluster, &key, outcome, Some(&held), &remarks);
+            events.extend(verdict(&key, self.draft.mappings.get(&key), &status));
+            self.draft.mappings.insert(key.clone(), status);
+            self.news.add(key);
+        }
+        events
+    }
+
     /// The status after a round, if it differs from the last.
     pub(super) fn publish(
         &mut self,
@@ -78,17 +121,36 @@ impl Reporter {
         in_sync: bool,
         failures: &[OpError],
     ) -> Vec<Output> {
-        let mut report = self.draft.clone();
-        report.instance.clone_from(&config.instance);
-        report.in_sync = in_sync && report.degraded.is_empty();
-        report.degraded.extend(failures.iter().map(ToString::to_string));
         let unprogrammed_since = match (&self.held_back, failures.first()) {
             (Some(violation), _) => Some((reason::PENDING, violation.clone())),
             (None, _) if in_sync => None,
             (None, Some(failure)) => Some((reason::KERNEL_ERROR, failure.to_string())),
             (None, None) => Some((reason::PENDING, "not read back yet".into())),
         };
-        report.read_back = unprogrammed_since.is_none();
+        let mut head = StatusReport {
+            instance: config.instance.clone(),
+            in_sync: in_sync && self.draft.degraded.is_empty(),
+            read_back: unprogrammed_since.is_none(),
+            degraded: self.draft.degraded.clone(),
+            uplinks: self.draft.uplinks.clone(),
+            unpublished: self.draft.unpublished.clone(),
+            mappings: BTreeMap::new(),
+        };
+        head.degraded.extend(failures.iter().map(ToString::to_string));
+        match (self.news.take(), &unprogrammed_since, &mut self.published) {
+            (News::Of(keys), None, Some(published)) if published.read_back => {
+                update(published, head, &self.draft.mappings, keys)
+            }
+            _ => self.publish_everything(head, unprogrammed_since),
+        }
+    }
+
+    fn publish_everything(
+        &mut self,
+        head: StatusReport,
+        unprogrammed_since: Option<(&str, String)>,
+    ) -> Vec<Output> {
+        let mut report = StatusReport { mappings: self.draft.mappings.clone(), ..head };
         if let Some((why, detail)) = unprogrammed_since {
             for status in report.mappings.values_mut() {
                 unprogrammed(status, why, &detail);
@@ -97,25 +159,61 @@ impl Reporter {
         if self.published.as_ref() == Some(&report) {
             return Vec::new();
         }
-        let newly_programmed = programmed(&report)
-            .difference(&self.published.as_ref().map(programmed).unwrap_or_default())
-            .map(|key| {
-                Output::Event(Event {
-                    kind: EventKind::Programmed,
-                    mapping: Some(key.clone()),
-                    message: "the dataplane was read back and serves it".into(),
-                })
+        let before = self.published.take().map(|report| report.mappings).unwrap_or_default();
+        let newly_programmed: Vec<Output> = report
+            .mappings
+            .iter()
+            .filter(|(key, status)| {
+                is_programmed(status) && !before.get(*key).is_some_and(is_programmed)
             })
-            .collect::<Vec<_>>();
+            .map(|(key, _)| programmed(key))
+            .collect();
         self.published = Some(report.clone());
         std::iter::once(Output::Status(Box::new(report))).chain(newly_programmed).collect()
     }
 }
 
-fn programmed(report: &StatusReport) -> BTreeSet<ObjectKey> {
-    let is_programmed =
-        |s: &MappingStatus| s.conditions.iter().any(|c| c.kind == reason::PROGRAMMED && c.status);
-    report.mappings.iter().filter(|(_, s)| is_programmed(s)).map(|(k, _)| k.clone()).collect()
+/// Updates what was published, of which these Mappings may have changed.
+fn update(
+    published: &mut StatusReport,
+    head: StatusReport,
+    now: &BTreeMap<ObjectKey, MappingStatus>,
+    keys: BTreeSet<ObjectKey>,
+) -> Vec<Output> {
+    let mappings = std::mem::take(&mut published.mappings);
+    let mut changed = *published != head;
+    *published = StatusReport { mappings, ..head };
+    let mut newly_programmed = Vec::new();
+    for key in keys {
+        let (before, now) = (published.mappings.get(&key), now.get(&key));
+        if before == now {
+            continue;
+        }
+        changed = true;
+        if now.is_some_and(is_programmed) && !before.is_some_and(is_programmed) {
+            newly_programmed.push(programmed(&key));
+        }
+        match now {
+            Some(status) => published.mappings.insert(key, status.clone()),
+            None => published.mappings.remove(&key),
+        };
+    }
+    if !changed {
+        return Vec::new();
+    }
+    std::iter::once(Output::Status(Box::new(published.clone()))).chain(newly_programmed).collect()
+}
+
+fn is_programmed(status: &MappingStatus) -> bool {
+    status.conditions.iter().any(|c| c.kind == reason::PROGRAMMED && c.status)
+}
+
+fn programmed(key: &ObjectKey) -> Output {
+    Output::Event(Event {
+        kind: EventKind::Programmed,
+        mapping: Some(key.clone()),
+        message: "the dataplane was read back and serves it".into(),
+    })
 }
 
 fn condition(kind: &str, status: bool, reason: &str, message: impl Into<String>) -> Condition {
@@ -134,21 +232,44 @@ fn unprogrammed(status: &mut MappingStatus, why: &str, detail: &str) {
     }
 }
 
-fn verdicts(
-    before: &BTreeMap<ObjectKey, MappingStatus>,
-    now: &BTreeMap<ObjectKey, MappingStatus>,
-) -> Vec<Event> {
-    now.iter()
-        .filter(|(key, status)| before.get(*key).is_none_or(|b| b.invalid != status.invalid))
-        .map(|(key, status)| {
-            let valid = status.invalid == "no";
-            Event {
-                kind: if valid { EventKind::Accepted } else { EventKind::Rejected },
-                mapping: Some(key.clone()),
-                message: if valid { "accepted".into() } else { status.invalid.clone() },
+/// An event, if the verdict on a Mapping is new.
+fn verdict(key: &ObjectKey, before: Option<&MappingStatus>, now: &MappingStatus) -> Option<Event> {
+    if before.is_some_and(|before| before.invalid == now.invalid) {
+        return None;
+    }
+    let valid = now.invalid == "no";
+    Some(Event {
+        kind: if valid { EventKind::Accepted } else { EventKind::Rejected },
+        mapping: Some(key.clone()),
+        message: if valid { "accepted".into() } else { now.invalid.clone() },
+    })
+}
+
+/// Of a Mapping that is in the cluster, as if it were in the kernel. `held`: its addresses here.
+fn status(
+    cluster: &ClusterState,
+    key: &ObjectKey,
+    verdict: Result<(&AdmittedMapping, &[ResolvedPort]), &Rejection>,
+    held: Option<&BTreeSet<IpAddr>>,
+    remarks: &[String],
+) -> MappingStatus {
+    let written = cluster.mappings.get(key);
+    let held: Vec<IpAddr> = held.into_iter().flatten().copied().collect();
+    let status = match verdict {
+        Err(rejection) => rejected(rejection, written.map_or(0, |m| m.generation)),
+        Ok((mapping, resolved)) => {
+            let service = cluster.services.get(&mapping.service);
+            MappingStatus {
+                service_vip: service.and_then(|s| s.cluster_ips.first().copied()),
+                ..accepted(mapping, resolved, &held, remarks.to_vec())
             }
-        })
-        .collect()
+        }
+    };
+    MappingStatus {
+        uid: written.map(|m| m.uid.clone()).unwrap_or_default(),
+        released: held.is_empty(),
+        ..status
+    }
 }
 
 fn rejected(rejection: &Rejection, generation: i64) -> MappingStatus {
@@ -182,16 +303,11 @@ fn rejected(rejection: &Rejection, generation: i64) -> MappingStatus {
 fn accepted(
     mapping: &AdmittedMapping,
     resolved: &[ResolvedPort],
-    dataplane: &Dataplane,
+    held: &[IpAddr],
     remarks: Vec<String>,
 ) -> MappingStatus {
-    let held: Vec<IpAddr> = dataplane
-        .mappings
-        .get(&mapping.key)
-        .map(|plane| plane.addresses.iter().copied().collect())
-        .unwrap_or_default();
     let ports: Vec<PortStatus> =
-        mapping.ports.iter().zip(resolved).map(|(p, r)| port_status(p, r, &held)).collect();
+        mapping.ports.iter().zip(resolved).map(|(p, r)| port_status(p, r, held)).collect();
     let programmed = if mapping.deleting {
         let text = "it is being deleted and the kernel holds nothing of it";
         condition(reason::PROGRAMMED, false, reason::REMOVED, text)

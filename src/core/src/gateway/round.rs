@@ -1,17 +1,17 @@
 //! One round: compare, apply, sweep, verify.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::split::{Reliance, loosened, one_by_one, opens_forwarding, reliance};
 use super::{
-    Awaiting, Connections, Event, EventKind, FIRST_RETRY_MILLIS, Gateway, Goal, LAST_RETRY_MILLIS,
-    MAX_REPORTED, Output, READ_BACK_MILLIS, ROUNDS_AT_ONCE, SWEEPS, Stage, Target,
+    Awaiting, Connections, Event, EventKind, FIRST_RETRY_MILLIS, Gateway, Goal, Judged,
+    LAST_RETRY_MILLIS, MAX_REPORTED, Output, READ_BACK_MILLIS, ROUNDS_AT_ONCE, SWEEPS, Stage,
 };
-use crate::compile::{adopt_numbers, compile, sysctl_scope};
+use crate::compile::{adopt_numbers, sysctl_scope};
+use crate::dataplane::Before;
 use crate::diff::diff;
-use crate::flows::{Permissions, end_flows, withdraws};
-use crate::lint::lint;
-use crate::lower::{DesiredObjects, lower};
+use crate::flows::{Permissions, end_flows, withdrawn};
+use crate::lower::DesiredObjects;
 use crate::marks::MarkLayout;
 use crate::objects::{Flow, KernelState, ObservationScope};
 use crate::ops::{Domain, OpError, Transaction};
@@ -74,6 +74,7 @@ impl Gateway {
                 }
                 self.note_drift(&state);
                 self.observed = Some(*state);
+                self.agrees = false;
                 self.observed_at = self.now;
                 self.begin_round();
             }
@@ -114,17 +115,24 @@ impl Gateway {
             self.stage = Stage::Observe;
             return;
         };
-        match self.goal {
+        let touched = match self.goal {
             Goal::Serve => self.compile_target(&observed),
-            Goal::CleanUp(_) => self.target = None,
-        }
+            Goal::CleanUp(_) => {
+                self.target = None;
+                None
+            }
+        };
         let nothing = DesiredObjects::default();
         let desired = self.target.as_ref().map_or(&nothing, |t| &t.objects);
-        let transactions = if self.goal == Goal::Serve && self.target.is_none() {
-            Vec::new()
-        } else {
-            diff(desired, &observed)
+        let transactions = match touched {
+            _ if self.goal == Goal::Serve && self.target.is_none() => Vec::new(),
+            Some(touched) if self.agrees => {
+                let (desired, observed) = touched.of(desired, &observed);
+                diff(&desired, &observed)
+            }
+            _ => diff(desired, &observed),
         };
+        self.agrees = transactions.is_empty();
         let transactions = self.keep_forwarding(transactions);
         let transactions = match self.goal {
             _ if self.failures.is_empty() => transactions,
@@ -153,30 +161,6 @@ impl Gateway {
         self.settled = false;
         self.queue = transactions.into();
         self.stage = Stage::Apply;
-    }
-
-    /// A dataplane that breaks an invariant is not programmed: the last good one stays.
-    fn compile_target(&mut self, observed: &KernelState) {
-        let (Some(cluster), Some(host)) = (&self.cluster, &self.host) else { return };
-        // Of the observation only sysctls lead to another dataplane: a look at a quiet host is cheap.
-        let same = |target: &Target| target.sysctls == observed.sysctls;
-        if !self.stale && self.target.as_ref().is_some_and(same) {
-            return;
-        }
-        let compiled = compile(cluster, host, &self.config, &self.numbers, observed);
-        let violations = lint(&compiled.dataplane);
-        self.stale = false;
-        if violations.is_empty() {
-            for (name, uplink) in &compiled.dataplane.uplinks {
-                self.numbers.retain(|other, n| other == name || *n != uplink.number);
-                self.numbers.insert(name.clone(), uplink.number);
-            }
-            let objects = lower(&compiled.dataplane);
-            let sysctls = observed.sysctls.clone();
-            self.target = Some(Target { dataplane: compiled.dataplane.clone(), objects, sysctls });
-        }
-        let events = self.report.compiled(cluster, compiled, &violations);
-        self.outbox.extend(events.into_iter().map(Output::Event));
     }
 
     /// Clean-up goes on past a failure, and so does the end of connections: what can't be held
@@ -215,14 +199,19 @@ impl Gateway {
 
     /// All connections that exist are permitted by the target.
     fn judged(&mut self) {
-        self.swept = self.target.as_ref().map(|t| t.dataplane.clone());
+        self.judged = match &self.target {
+            Some(_) => Judged::But(Before::default()),
+            None => Judged::Never,
+        };
     }
 
     fn sweep_is_due(&self) -> bool {
-        match (&self.goal, &self.target, &self.swept) {
+        match (&self.goal, &self.target, &self.judged) {
             (Goal::CleanUp(connections), ..) => *connections == Connections::Untouched,
-            (Goal::Serve, Some(target), Some(swept)) => withdraws(swept, &target.dataplane),
-            (Goal::Serve, Some(_), None) => true,
+            (Goal::Serve, Some(target), Judged::But(before)) => {
+                withdrawn(before, &target.dataplane)
+            }
+            (Goal::Serve, Some(_), Judged::Never) => true,
             (Goal::Serve, None, _) => false,
         }
     }
@@ -244,7 +233,7 @@ impl Gateway {
     fn no_longer_permitted(&self, flows: Vec<Flow>) -> Vec<Flow> {
         match (&self.goal, &self.target) {
             (Goal::Serve, Some(target)) => {
-                let permissions = Permissions::new(&target.dataplane);
+                let permissions = Permissions::indexed(&target.dataplane, &target.exposure);
                 flows.into_iter().filter(|flow| !permissions.permits(flow)).collect()
             }
             (Goal::Serve, None) => Vec::new(),
@@ -265,8 +254,9 @@ impl Gateway {
         }
         let text = format!("{} connections ended that nothing permits any more", ended.len());
         self.event(EventKind::ConnectionsEnded, text);
-        let egress = self.target.as_ref().map(|t| t.dataplane.egress.clone()).unwrap_or_default();
-        let mut transactions = end_flows(ended, self.marks(), &egress);
+        let nobody = BTreeMap::new();
+        let egress = self.target.as_ref().map_or(&nobody, |t| &t.dataplane.egress);
+        let mut transactions = end_flows(ended, self.marks(), egress);
         if self.goal != Goal::Serve {
             transactions.retain(|t| t.domain == Domain::Flows);
         }
@@ -331,7 +321,7 @@ impl Gateway {
         self.incomplete = false;
         self.observed = None;
         // What a half-done round let in is not known: judge all connections anew.
-        self.swept = None;
+        self.judged = Judged::Never;
         self.settled = false;
         self.wake = Some(self.now.plus_millis(self.retry_millis));
         self.retry_millis = (self.retry_millis * 2).min(LAST_RETRY_MILLIS);

@@ -1,10 +1,12 @@
 //! From the dataplane to typed kernel objects.
 
 mod iptables;
+mod kept;
 mod routing;
 mod sets;
 
 pub use iptables::mark_chain_uplinks;
+pub(crate) use kept::{Shares, TouchedObjects};
 pub(crate) use routing::{routes as routing_routes, rules as routing_rules};
 
 use std::collections::{BTreeMap, BTreeSet};

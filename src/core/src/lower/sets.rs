@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
-use crate::dataplane::Dataplane;
-use crate::model::Family;
+use crate::dataplane::{Dataplane, EgressPlane, MappingPlane};
+use crate::model::{Family, ObjectKey};
 use crate::names;
 use crate::objects::{IpSet, SetElement, SetKind, SetName, SetSpec};
 
@@ -34,14 +34,21 @@ pub(super) fn sets(dataplane: &Dataplane) -> BTreeMap<SetName, IpSet> {
                 elements: BTreeSet::new(),
             },
         );
-        sources(dataplane, family, &mut sets);
-        affinity(dataplane, family, &mut sets);
+        for (key, mapping) in &dataplane.mappings {
+            sets.extend(sources(mapping, family));
+            sets.extend(affinity(key, mapping, family));
+        }
     }
     for (address, plane) in &dataplane.egress {
-        let pods = plane.pods.iter().copied().map(SetElement::Ip).collect();
-        sets.insert(names::egress_set(*address), set(SetKind::HashIp, Family::of(address), pods));
+        sets.insert(names::egress_set(*address), egress(*address, plane));
     }
     sets
+}
+
+/// The pods that leave with an address.
+pub(super) fn egress(address: IpAddr, plane: &EgressPlane) -> IpSet {
+    let pods = plane.pods.iter().copied().map(SetElement::Ip).collect();
+    set(SetKind::HashIp, Family::of(&address), pods)
 }
 
 fn set(kind: SetKind, family: Family, elements: BTreeSet<SetElement>) -> IpSet {
@@ -49,18 +56,14 @@ fn set(kind: SetKind, family: Family, elements: BTreeSet<SetElement>) -> IpSet {
     IpSet { spec, elements }
 }
 
-fn sources(dataplane: &Dataplane, family: Family, sets: &mut BTreeMap<SetName, IpSet>) {
-    for mapping in dataplane.mappings.values() {
-        let held = mapping.addresses.iter().any(|a| Family::of(a) == family);
-        let networks = mapping.sources.of(family);
-        if held && !networks.is_empty() && !mapping.sources.is_everyone(family) {
-            let elements = networks.iter().flat_map(|net| net_elements(*net)).collect();
-            sets.insert(
-                names::source_set(family, networks),
-                set(SetKind::HashNet, family, elements),
-            );
-        }
-    }
+/// Who may connect to a Mapping, unless that is nobody or everyone.
+pub(super) fn sources(mapping: &MappingPlane, family: Family) -> Option<(SetName, IpSet)> {
+    let held = mapping.addresses.iter().any(|a| Family::of(a) == family);
+    let networks = mapping.sources.of(family);
+    (held && !networks.is_empty() && !mapping.sources.is_everyone(family)).then(|| {
+        let elements = networks.iter().flat_map(|net| net_elements(*net)).collect();
+        (names::source_set(family, networks), set(SetKind::HashNet, family, elements))
+    })
 }
 
 /// `hash:net` refuses prefix length 0: two halves say the same.
@@ -77,24 +80,28 @@ fn net_elements(net: IpNet) -> Vec<SetElement> {
     halves.into_iter().map(|half| SetElement::Net(IpNet::new_assert(half, 1))).collect()
 }
 
-fn affinity(dataplane: &Dataplane, family: Family, sets: &mut BTreeMap<SetName, IpSet>) {
-    for (key, mapping) in &dataplane.mappings {
-        for port in &mapping.ports {
-            let (Some(seconds), Some(endpoints)) =
-                (port.affinity_seconds, port.endpoints.get(&family))
-            else {
-                continue;
+/// Clients that session affinity holds to the endpoints of a Mapping.
+pub(super) fn affinity(
+    key: &ObjectKey,
+    mapping: &MappingPlane,
+    family: Family,
+) -> BTreeMap<SetName, IpSet> {
+    let mut sets = BTreeMap::new();
+    for port in &mapping.ports {
+        let (Some(seconds), Some(endpoints)) = (port.affinity_seconds, port.endpoints.get(&family))
+        else {
+            continue;
+        };
+        for endpoint in &endpoints.active {
+            let spec = SetSpec {
+                kind: SetKind::HashIp,
+                family,
+                timeout: Some(seconds),
+                max_elements: MAX_ELEMENTS,
             };
-            for endpoint in &endpoints.active {
-                let spec = SetSpec {
-                    kind: SetKind::HashIp,
-                    family,
-                    timeout: Some(seconds),
-                    max_elements: MAX_ELEMENTS,
-                };
-                let name = names::affinity_set(key, port.protocol, port.ports, endpoint, seconds);
-                sets.insert(name, IpSet { spec, elements: BTreeSet::new() });
-            }
+            let name = names::affinity_set(key, port.protocol, port.ports, endpoint, seconds);
+            sets.insert(name, IpSet { spec, elements: BTreeSet::new() });
         }
     }
+    sets
 }

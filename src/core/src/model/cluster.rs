@@ -100,6 +100,13 @@ pub struct Mapping {
     pub spec: MappingSpec,
 }
 
+impl Mapping {
+    /// The Service that it names, which need not exist.
+    pub(crate) fn service(&self) -> ObjectKey {
+        ObjectKey::new(&self.key.namespace, &self.spec.service_name)
+    }
+}
+
 /// `spec` of a Mapping, unchecked and without defaults.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct MappingSpec {
@@ -173,6 +180,13 @@ pub struct EndpointSlice {
     pub ports: Vec<SlicePort>,
     /// Endpoints.
     pub endpoints: Vec<SliceEndpoint>,
+}
+
+impl EndpointSlice {
+    /// The Service that it belongs to.
+    pub(crate) fn service(&self) -> ObjectKey {
+        ObjectKey::new(&self.key.namespace, &self.service_name)
+    }
 }
 
 /// One port of an `EndpointSlice`.

@@ -4,6 +4,7 @@ mod cluster;
 mod config;
 mod host;
 mod primitives;
+mod references;
 
 pub use cluster::{
     ClusterObject, ClusterState, EndpointSlice, Mapping, MappingPort, MappingSpec, ObjectKind,
@@ -14,6 +15,7 @@ pub use host::{HostRoute, HostState, InterfaceAddress, Link};
 pub use primitives::{
     Family, ObjectKey, PortRange, PortReference, Protocol, ServiceEndpoint, Timestamp,
 };
+pub(crate) use references::{References, Touched};
 
 use serde::{Deserialize, Serialize};
 

@@ -15,8 +15,16 @@ pub struct ServiceIndex<'a> {
 impl<'a> ServiceIndex<'a> {
     /// Looks at every slice once.
     pub fn new(cluster: &'a ClusterState) -> Self {
+        Self::of(cluster, cluster.slices.values())
+    }
+
+    /// Of these slices alone, in the order of their keys.
+    pub(crate) fn of(
+        cluster: &'a ClusterState,
+        of: impl Iterator<Item = &'a EndpointSlice>,
+    ) -> Self {
         let mut slices: BTreeMap<&str, BTreeMap<&str, Vec<_>>> = BTreeMap::new();
-        for slice in cluster.slices.values() {
+        for slice in of {
             let namespace = slices.entry(&slice.key.namespace).or_default();
             namespace.entry(&slice.service_name).or_default().push(slice);
         }

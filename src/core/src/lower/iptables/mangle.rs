@@ -25,7 +25,7 @@ const TO_UPLINK: &str = "TO-UPLINK";
 const LEAVE: &str = "LEAVE";
 const LEAVE_UPLINK: &str = "LEAVE-UPLINK";
 
-pub(super) fn table(dataplane: &Dataplane, family: Family) -> XtTableState {
+pub(in crate::lower) fn table(dataplane: &Dataplane, family: Family) -> XtTableState {
     let mut table = TableBuilder::default();
     let marks = dataplane.marks;
     table.hooked_chain(&[BuiltinHook::Prerouting], fixed_chain(MARK), mark(dataplane, family));

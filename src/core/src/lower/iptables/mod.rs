@@ -7,6 +7,8 @@ mod nat;
 mod rules;
 
 pub use mangle::mark_chain_uplinks;
+pub(super) use mangle::table as mangle;
+pub(super) use nat::{chains_of_mapping, dispatch, jumps_to_mapping, source_translation};
 
 use std::collections::BTreeMap;
 

@@ -11,7 +11,9 @@ use crate::dataplane::{Dataplane, MappingPlane, PortPlane};
 use crate::marks::{MarkLayout, connmark};
 use crate::model::{Family, ObjectKey, PortRange, Protocol, ServiceEndpoint};
 use crate::names::{self, fixed_chain};
-use crate::objects::{BuiltinHook, PortMapping, XtMatch, XtRule, XtTableState, XtTarget};
+use crate::objects::{
+    BuiltinHook, ChainName, PortMapping, XtMatch, XtRule, XtTableState, XtTarget,
+};
 
 const DNAT: &str = "DNAT";
 const SNAT: &str = "SNAT";
@@ -34,26 +36,46 @@ pub(super) fn table(dataplane: &Dataplane, family: Family) -> XtTableState {
             continue;
         }
         for address in local {
-            exposed.entry(*address).or_default().extend(to_mapping(key, mapping));
+            exposed.entry(*address).or_default().extend(jumps_to_mapping(key, mapping));
         }
         add_mapping(&mut table, marks, family, key, mapping);
     }
-    let dispatch = exposed
-        .keys()
-        .map(|address| {
-            let mut jump = rule(XtTarget::Jump(names::address_chain(*address)));
-            jump.destination = Some(IpNet::from(*address));
-            jump
-        })
-        .collect();
+    let (name, rules) = dispatch(exposed.keys());
     for (address, rules) in exposed {
         table.chain(names::address_chain(address), rules);
     }
     let entries = [BuiltinHook::Prerouting, BuiltinHook::Output];
-    table.hooked_chain(&entries, fixed_chain(DNAT), dispatch);
-    table.hooked_chain(&[BuiltinHook::Postrouting], fixed_chain(SNAT), snat(dataplane, family));
+    table.hooked_chain(&entries, name, rules);
+    let (name, rules) = source_translation(dataplane, family);
+    table.hooked_chain(&[BuiltinHook::Postrouting], name, rules);
     add_verdicts(&mut table, marks);
     table.0
+}
+
+/// The chain that finds the chain of an address.
+pub(in crate::lower) fn dispatch<'a>(
+    exposed: impl Iterator<Item = &'a IpAddr>,
+) -> (ChainName, Vec<XtRule>) {
+    let jump = |address: &IpAddr| {
+        let mut jump = rule(XtTarget::Jump(names::address_chain(*address)));
+        jump.destination = Some(IpNet::from(*address));
+        jump
+    };
+    (fixed_chain(DNAT), exposed.map(jump).collect())
+}
+
+/// The chains of one Mapping in one family; none without an address of it.
+pub(in crate::lower) fn chains_of_mapping(
+    marks: MarkLayout,
+    family: Family,
+    key: &ObjectKey,
+    mapping: &MappingPlane,
+) -> BTreeMap<ChainName, Vec<XtRule>> {
+    let mut table = TableBuilder::default();
+    if mapping.addresses.iter().any(|a| Family::of(a) == family) {
+        add_mapping(&mut table, marks, family, key, mapping);
+    }
+    table.0.chains
 }
 
 /// Verdicts are bits of the packet mark: filtering is not for the nat table.
@@ -79,7 +101,7 @@ fn add_verdicts(table: &mut TableBuilder, marks: MarkLayout) {
 }
 
 /// The jumps of an address's chain to one Mapping.
-fn to_mapping(key: &ObjectKey, mapping: &MappingPlane) -> Vec<XtRule> {
+pub(in crate::lower) fn jumps_to_mapping(key: &ObjectKey, mapping: &MappingPlane) -> Vec<XtRule> {
     Protocol::ALL
         .into_iter()
         .flat_map(|protocol| {
@@ -213,7 +235,10 @@ fn translation(port: &PortPlane, endpoint: &ServiceEndpoint) -> XtRule {
 }
 
 /// POSTROUTING: the gateway's address towards endpoints (T7), an external one for egress (T13).
-fn snat(dataplane: &Dataplane, family: Family) -> Vec<XtRule> {
+pub(in crate::lower) fn source_translation(
+    dataplane: &Dataplane,
+    family: Family,
+) -> (ChainName, Vec<XtRule>) {
     let marks = dataplane.marks;
     let mut rules = vec![
         rule(XtTarget::Masquerade).with(marks.translated_masquerade()),
@@ -234,7 +259,7 @@ fn snat(dataplane: &Dataplane, family: Family) -> Vec<XtRule> {
                 .all([connmark(value, marks.routing()), source_in(names::egress_set(*address))])
         }));
     }
-    rules
+    (fixed_chain(SNAT), rules)
 }
 
 #[cfg(test)]

@@ -1,0 +1,89 @@
+//! What is to be in the kernel: after a change of the cluster what it touches is compiled anew,
+//! after one of the host, or where a violation shows, everything is.
+
+use std::mem::take;
+
+use super::{Gateway, Judged, Output, Target};
+use crate::compile::{Kept, Update, compile};
+use crate::dataplane::{Before, Exposure};
+use crate::lint::{keeps_clean, lint};
+use crate::lower::{Shares, TouchedObjects, lower};
+use crate::model::Touched;
+use crate::objects::KernelState;
+
+impl Gateway {
+    /// Follows the wishes. Returns the objects that may differ from before; `None`: any.
+    pub(super) fn compile_target(&mut self, observed: &KernelState) -> Option<TouchedObjects> {
+        // Of the observation only sysctls lead to another dataplane: a look at a quiet host is cheap.
+        let same = self.target.as_ref().is_some_and(|target| target.sysctls == observed.sysctls);
+        if !self.stale && same {
+            return (!self.recomputes).then(TouchedObjects::default);
+        }
+        self.stale = false;
+        let touched = take(&mut self.touched);
+        if same && !touched.everything && !self.recomputes {
+            let objects = self.compile_touched(&touched);
+            if objects.is_some() {
+                return objects;
+            }
+        }
+        self.compile_everything(observed);
+        None
+    }
+
+    /// `None`: everything must be compiled.
+    fn compile_touched(&mut self, touched: &Touched) -> Option<TouchedObjects> {
+        let (cluster, target) = (self.cluster.as_ref()?, self.target.as_mut()?);
+        let mut kept = self.kept.take()?;
+        let Update { change, outcomes } =
+            kept.update(cluster, &self.references, &self.config, touched);
+        if !keeps_clean(&target.dataplane, &target.exposure, &change) {
+            return None;
+        }
+        self.kept = Some(kept);
+        let changed = target.dataplane.change(change);
+        target.exposure.change(&changed.before, &target.dataplane);
+        let objects = target.shares.follow(&mut target.objects, &target.dataplane, &changed);
+        note_before(&mut self.judged, changed.before);
+        let events = self.report.recompiled(cluster, outcomes);
+        self.outbox.extend(events.into_iter().map(Output::Event));
+        Some(objects)
+    }
+
+    /// A dataplane that breaks an invariant is not programmed: the last good one stays.
+    fn compile_everything(&mut self, observed: &KernelState) {
+        let (Some(cluster), Some(host)) = (&self.cluster, &self.host) else { return };
+        let compiled = compile(cluster, host, &self.config, &self.numbers, observed);
+        let violations = lint(&compiled.dataplane);
+        self.kept = None;
+        if violations.is_empty() {
+            for (name, uplink) in &compiled.dataplane.uplinks {
+                self.numbers.retain(|other, n| other == name || *n != uplink.number);
+                self.numbers.insert(name.clone(), uplink.number);
+            }
+            self.kept = Some(Kept::new(cluster, &self.config, &compiled));
+            let dataplane = compiled.dataplane.clone();
+            let target = Target {
+                exposure: Exposure::new(&dataplane),
+                objects: lower(&dataplane),
+                shares: Shares::new(&dataplane),
+                sysctls: observed.sysctls.clone(),
+                dataplane,
+            };
+            if let Some(old) = self.target.take() {
+                let before = Before::between(old.dataplane, &target.dataplane);
+                note_before(&mut self.judged, before);
+            }
+            self.target = Some(target);
+        }
+        let events = self.report.compiled(cluster, compiled, &violations);
+        self.outbox.extend(events.into_iter().map(Output::Event));
+    }
+}
+
+/// Connections that were judged were so by what was then.
+fn note_before(judged: &mut Judged, before: Before) {
+    if let Judged::But(known) = judged {
+        known.then(before);
+    }
+}

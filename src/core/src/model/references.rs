@@ -1,0 +1,111 @@
+//! Which objects refer to a Service: what a change of one bears on.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::{ClusterObject, ClusterState, EndpointSlice, Mapping, ObjectKey, ObjectKind};
+
+/// An index of a [`ClusterState`], kept along with it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) struct References {
+    /// Mappings by the Service that they name.
+    mappings: BTreeMap<ObjectKey, BTreeSet<ObjectKey>>,
+    /// Slices by their Service.
+    slices: BTreeMap<ObjectKey, BTreeSet<ObjectKey>>,
+}
+
+/// Objects that changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) struct Touched {
+    /// Something that bears on everything changed.
+    pub(crate) everything: bool,
+    /// Mappings.
+    pub(crate) mappings: BTreeSet<ObjectKey>,
+    /// Services, also by a slice of theirs.
+    pub(crate) services: BTreeSet<ObjectKey>,
+}
+
+impl References {
+    /// Takes note of `object`, which `cluster` does not have yet, and of what it touches.
+    pub(crate) fn note(
+        &mut self,
+        cluster: &ClusterState,
+        object: &ClusterObject,
+        touched: &mut Touched,
+    ) {
+        match object {
+            ClusterObject::Mapping(mapping) => {
+                self.note_mapping(cluster, &mapping.key, Some(mapping), touched);
+            }
+            ClusterObject::Deleted(ObjectKind::Mapping, key) => {
+                self.note_mapping(cluster, key, None, touched);
+            }
+            ClusterObject::Service(service) => {
+                touched.services.insert(service.key.clone());
+            }
+            ClusterObject::Deleted(ObjectKind::Service, key) => {
+                touched.services.insert(key.clone());
+            }
+            ClusterObject::EndpointSlice(slice) => {
+                self.note_slice(cluster, &slice.key, Some(slice), touched);
+            }
+            ClusterObject::Deleted(ObjectKind::EndpointSlice, key) => {
+                self.note_slice(cluster, key, None, touched);
+            }
+            ClusterObject::Published(_) => touched.everything = true,
+        }
+    }
+
+    fn note_mapping(
+        &mut self,
+        cluster: &ClusterState,
+        key: &ObjectKey,
+        mapping: Option<&Mapping>,
+        touched: &mut Touched,
+    ) {
+        if let Some(old) = cluster.mappings.get(key) {
+            remove(&mut self.mappings, &old.service(), key);
+        }
+        if let Some(mapping) = mapping {
+            self.mappings.entry(mapping.service()).or_default().insert(key.clone());
+        }
+        touched.mappings.insert(key.clone());
+    }
+
+    fn note_slice(
+        &mut self,
+        cluster: &ClusterState,
+        key: &ObjectKey,
+        slice: Option<&EndpointSlice>,
+        touched: &mut Touched,
+    ) {
+        if let Some(old) = cluster.slices.get(key) {
+            remove(&mut self.slices, &old.service(), key);
+            touched.services.insert(old.service());
+        }
+        if let Some(slice) = slice {
+            self.slices.entry(slice.service()).or_default().insert(key.clone());
+            touched.services.insert(slice.service());
+        }
+    }
+
+    /// The Mappings that name a Service.
+    pub(crate) fn mappings(&self, service: &ObjectKey) -> impl Iterator<Item = &ObjectKey> {
+        self.mappings.get(service).into_iter().flatten()
+    }
+
+    /// The slices of a Service, by name.
+    pub(crate) fn slices(&self, service: &ObjectKey) -> impl Iterator<Item = &ObjectKey> {
+        self.slices.get(service).into_iter().flatten()
+    }
+}
+
+fn remove(index: &mut BTreeMap<ObjectKey, BTreeSet<ObjectKey>>, at: &ObjectKey, key: &ObjectKey) {
+    if let Some(keys) = index.get_mut(at) {
+        keys.remove(key);
+        if keys.is_empty() {
+            index.remove(at);
+        }
+    }
+}
