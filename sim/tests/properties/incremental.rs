@@ -2,10 +2,12 @@
 
 use proptest::prelude::*;
 use smartnat_core::gateway::{Gateway, Input};
+use smartnat_core::model::{ClusterObject, EndpointSlice, Mapping, ObjectKind, Service};
+use smartnat_sim::scenario::without_mapping;
 use smartnat_sim::walk::Random;
 
-use crate::common::step;
-use crate::objects::{a_mapping, a_service, cluster};
+use crate::common::{EXT1, EXT1_B, EXT1_V6, EXT2, EXT2_V6, ip, step};
+use crate::objects::{MAPPINGS, SERVICES, a_mapping, a_service, cluster};
 use crate::setup::setups;
 use crate::story::{Step, Story, stories};
 use crate::world::World;
@@ -19,7 +21,9 @@ fn busy_clusters() -> impl Strategy<Value = Story> {
     let change = prop_oneof![
         3 => a_mapping().prop_map(|mapping| vec![mapping]),
         3 => a_service(),
-        1 => (a_mapping(), a_service()).prop_map(|(m, s)| [vec![m], s].concat()),
+        2 => a_rare_change().prop_map(|object| vec![object]),
+        1 => (a_mapping(), a_service(), a_rare_change())
+            .prop_map(|(m, s, rare)| [vec![m], s, vec![rare]].concat()),
         1 => cluster(),
     ];
     let changes = prop::collection::vec(change.prop_map(Step::Cluster), 4..24);
@@ -27,6 +31,46 @@ fn busy_clusters() -> impl Strategy<Value = Story> {
         let steps = [vec![Step::Cluster(first)], changes].concat();
         Story { setup, steps, seed: seed.into() }
     })
+}
+
+/// What a cluster does at times: a Mapping that is being deleted or is gone, a Service of another
+/// kind, a slice that goes alone or to another Service, addresses that are published.
+fn a_rare_change() -> impl Strategy<Value = ClusterObject> {
+    let deleting = a_mapping().prop_map(|object| match object {
+        ClusterObject::Mapping(mapping) => {
+            ClusterObject::Mapping(Mapping { deleting: true, ..mapping })
+        }
+        other => other,
+    });
+    let external = a_service().prop_map(|mut objects| match objects.swap_remove(0) {
+        ClusterObject::Service(service) => {
+            ClusterObject::Service(Service { external_name: true, ..service })
+        }
+        other => other,
+    });
+    let slice = (a_service(), any::<bool>(), any::<bool>(), 0..SERVICES).prop_map(
+        |(mut objects, first, gone, to)| match objects.swap_remove(usize::from(first) + 1) {
+            ClusterObject::EndpointSlice(slice) if gone => {
+                ClusterObject::Deleted(ObjectKind::EndpointSlice, slice.key)
+            }
+            ClusterObject::EndpointSlice(slice) => ClusterObject::EndpointSlice(EndpointSlice {
+                service_name: format!("s{to}"),
+                ..slice
+            }),
+            other => other,
+        },
+    );
+    let published =
+        proptest::sample::subsequence(vec![EXT1, EXT1_B, EXT1_V6, EXT2, EXT2_V6], 3..=5).prop_map(
+            |addresses| ClusterObject::Published(addresses.into_iter().map(ip).collect()),
+        );
+    prop_oneof![
+        2 => deleting,
+        2 => (0..MAPPINGS).prop_map(|n| without_mapping(&format!("m{n}"))),
+        1 => external,
+        4 => slice,
+        1 => published,
+    ]
 }
 
 proptest! {

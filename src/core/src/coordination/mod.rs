@@ -297,8 +297,8 @@ impl Coordinator {
         let before = self.report.take();
         let read_back = before.as_ref().is_some_and(|b| b.read_back == report.read_back);
         for key in self.mappings.keys() {
-            let said = |r: &StatusReport| r.mappings.get(key).cloned();
-            if !read_back || before.as_ref().and_then(said) != said(&report) {
+            let said_before = before.as_ref().and_then(|before| before.mappings.get(key));
+            if !read_back || said_before != report.mappings.get(key) {
                 self.dirty.insert(key.clone());
             }
         }
