@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -134,6 +135,34 @@ pub struct StatusReport {
     /// them yet.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unpublished: Vec<IpAddr>,
-    /// Mappings, admitted or not.
-    pub mappings: BTreeMap<ObjectKey, MappingStatus>,
+    /// Mappings, admitted or not. Reports share those that did not change.
+    #[serde(with = "shared")]
+    pub mappings: BTreeMap<ObjectKey, Arc<MappingStatus>>,
+}
+
+/// Shared values, written out as what they are.
+mod shared {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer, K: Serialize, V: Serialize>(
+        map: &BTreeMap<K, Arc<V>>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(map.iter().map(|(key, value)| (key, &**value)))
+    }
+
+    pub(super) fn deserialize<'de, D, K, V>(
+        deserializer: D,
+    ) -> Result<BTreeMap<K, Arc<V>>, D::Error>
+    where
+        D: Deserializer<'de>,
+        K: Deserialize<'de> + Ord,
+        V: Deserialize<'de>,
+    {
+        let map = BTreeMap::<K, V>::deserialize(deserializer)?;
+        Ok(map.into_iter().map(|(key, value)| (key, Arc::new(value))).collect())
+    }
 }

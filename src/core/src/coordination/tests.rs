@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use super::*;
 use crate::status::{Condition, UplinkStatus, reason};
@@ -62,7 +63,7 @@ fn report(held: &[&str], serving: &[&str], released: bool) -> StatusReport {
         in_sync: true,
         read_back: true,
         uplinks: [("eth1".to_owned(), uplink)].into(),
-        mappings: [(key(), status)].into(),
+        mappings: [(key(), status.into())].into(),
         ..StatusReport::default()
     }
 }
@@ -396,7 +397,7 @@ fn a_rejected_mapping_that_is_deleted_is_confirmed_as_removed() {
     story.pass(HANDOVER_MILLIS / 1_000);
     story.delete();
     let mut rejected = report(&["203.0.113.10"], &[], true);
-    let status = rejected.mappings.get_mut(&key()).expect("it is reported");
+    let status = Arc::make_mut(rejected.mappings.get_mut(&key()).expect("it is reported"));
     status.invalid = "owned by another".into();
     status.conditions[1].reason = reason::NOT_ACCEPTED.into();
     story.input(Input::Report(Box::new(rejected)));
@@ -517,7 +518,8 @@ fn what_was_reported_of_a_mapping_is_not_said_of_its_successor() {
     story.input(Input::Mappings([(key(), Some(successor))].into()));
     assert!(story.mapping.as_ref().expect("it is there").entries.is_empty());
     let mut of_successor = report(&["203.0.113.10"], &["203.0.113.10"], false);
-    of_successor.mappings.get_mut(&key()).expect("it is reported").uid = "v".into();
+    let status = of_successor.mappings.get_mut(&key()).expect("it is reported");
+    Arc::make_mut(status).uid = "v".into();
     story.input(Input::Report(Box::new(of_successor)));
     assert_eq!(story.mapping.as_ref().expect("it is there").entries.len(), 1);
 }

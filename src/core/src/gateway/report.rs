@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -65,14 +66,17 @@ impl Reporter {
         let mut mappings = BTreeMap::new();
         let held = |key| dataplane.mappings.get(key).map(|plane| &plane.addresses);
         for (key, rejection) in &admission.rejected {
-            mappings.insert(key.clone(), status(cluster, key, Err(rejection), None, &[]));
+            let status = status(cluster, key, Err(rejection), None, &[]);
+            mappings.insert(key.clone(), Arc::new(status));
         }
         for (key, mapping) in &admission.accepted {
             let notes = remarks.get(key).map_or(&[][..], Vec::as_slice);
             let verdict = Ok((mapping, &*resolved[key]));
-            mappings.insert(key.clone(), status(cluster, key, verdict, held(key), notes));
+            let status = status(cluster, key, verdict, held(key), notes);
+            mappings.insert(key.clone(), Arc::new(status));
         }
-        let events = mappings.iter().filter_map(|(k, s)| verdict(k, self.draft.mappings.get(k), s));
+        let before = |key| self.draft.mappings.get(key).map(|status| &**status);
+        let events = mappings.iter().filter_map(|(key, s)| verdict(key, before(key), s));
         let events = events.collect();
         self.news = News::Everything;
         self.held_back = violations.first().map(ToString::to_string);
@@ -107,8 +111,9 @@ impl Reporter {
             };
             let outcome = outcome.as_ref().map(|(mapping, resolved)| (mapping, &**resolved));
             let status = status(cluster, &key, outcome, Some(&held), &remarks);
-            events.extend(verdict(&key, self.draft.mappings.get(&key), &status));
-            self.draft.mappings.insert(key.clone(), status);
+            let before = self.draft.mappings.get(&key).map(|status| &**status);
+            events.extend(verdict(&key, before, &status));
+            self.draft.mappings.insert(key.clone(), Arc::new(status));
             self.news.add(key);
         }
         events
@@ -153,7 +158,7 @@ impl Reporter {
         let mut report = StatusReport { mappings: self.draft.mappings.clone(), ..head };
         if let Some((why, detail)) = unprogrammed_since {
             for status in report.mappings.values_mut() {
-                unprogrammed(status, why, &detail);
+                unprogrammed(Arc::make_mut(status), why, &detail);
             }
         }
         if self.published.as_ref() == Some(&report) {
@@ -177,7 +182,7 @@ impl Reporter {
 fn update(
     published: &mut StatusReport,
     head: StatusReport,
-    now: &BTreeMap<ObjectKey, MappingStatus>,
+    now: &BTreeMap<ObjectKey, Arc<MappingStatus>>,
     keys: BTreeSet<ObjectKey>,
 ) -> Vec<Output> {
     let mappings = std::mem::take(&mut published.mappings);
@@ -194,7 +199,7 @@ fn update(
             newly_programmed.push(programmed(&key));
         }
         match now {
-            Some(status) => published.mappings.insert(key, status.clone()),
+            Some(status) => published.mappings.insert(key, Arc::clone(status)),
             None => published.mappings.remove(&key),
         };
     }
@@ -204,7 +209,7 @@ fn update(
     std::iter::once(Output::Status(Box::new(published.clone()))).chain(newly_programmed).collect()
 }
 
-fn is_programmed(status: &MappingStatus) -> bool {
+fn is_programmed(status: &Arc<MappingStatus>) -> bool {
     status.conditions.iter().any(|c| c.kind == reason::PROGRAMMED && c.status)
 }
 

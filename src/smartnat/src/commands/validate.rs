@@ -125,19 +125,19 @@ fn remarks_on(
         tracing::warn!("{warning}");
     }
     let accepted = report.mappings.into_iter().filter(|(_, status)| status.invalid == "no");
-    Ok(accepted.map(|(key, status)| (key, remarks(status))).collect())
+    Ok(accepted.map(|(key, status)| (key, remarks(&status))).collect())
 }
 
-fn remarks(status: MappingStatus) -> Vec<String> {
+fn remarks(status: &MappingStatus) -> Vec<String> {
     let held: Vec<String> = status.configured_addresses.keys().map(ToString::to_string).collect();
     let held = if held.is_empty() { "none".to_owned() } else { held.join(", ") };
     let waiting = status
         .ports
-        .into_iter()
-        .filter_map(|port| Some(format!("port {} waits: {}", port.port, port.waiting?)));
+        .iter()
+        .filter_map(|port| Some(format!("port {} waits: {}", port.port, port.waiting.as_ref()?)));
     std::iter::once(format!("addresses on the host: {held}"))
         .chain(waiting)
-        .chain(status.remarks)
+        .chain(status.remarks.iter().cloned())
         .collect()
 }
 

@@ -14,7 +14,7 @@ pub(super) fn log_changes(before: &StatusReport, now: &StatusReport) {
         tracing::warn!(uplink = name, "{name} is no uplink any more; nothing is served on it");
     }
     for (key, mapping) in &now.mappings {
-        log_mapping(key, before.mappings.get(key), mapping);
+        log_mapping(key, before.mappings.get(key).map(|status| &**status), mapping);
     }
     for key in before.mappings.keys().filter(|key| !now.mappings.contains_key(*key)) {
         tracing::info!(mapping = %key, "{key}: removed");
@@ -114,7 +114,7 @@ mod tests {
             released: false,
             remarks: Vec::new(),
         };
-        let mappings = [(ObjectKey::new("default", "echo"), mapping)].into();
+        let mappings = [(ObjectKey::new("default", "echo"), mapping.into())].into();
         StatusReport { mappings, ..StatusReport::default() }
     }
 

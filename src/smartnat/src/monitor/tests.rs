@@ -251,8 +251,10 @@ fn two_mappings() -> StatusReport {
         ports: Vec::new(),
         ..serves.clone()
     };
-    let mappings =
-        [(ObjectKey::new("default", "echo"), serves), (ObjectKey::new("b", "late"), rejected)];
+    let mappings = [
+        (ObjectKey::new("default", "echo"), serves.into()),
+        (ObjectKey::new("b", "late"), rejected.into()),
+    ];
     StatusReport { mappings: mappings.into(), ..in_sync() }
 }
 

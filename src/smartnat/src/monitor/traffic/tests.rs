@@ -41,7 +41,7 @@ fn status(addresses: &[&str], ports: &[&str]) -> MappingStatus {
 }
 
 fn report(mappings: &[(&str, MappingStatus)]) -> StatusReport {
-    let mappings = mappings.iter().map(|(name, status)| (key(name), status.clone()));
+    let mappings = mappings.iter().map(|(name, status)| (key(name), status.clone().into()));
     StatusReport { mappings: mappings.collect(), ..StatusReport::default() }
 }
 

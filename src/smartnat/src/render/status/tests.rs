@@ -62,8 +62,8 @@ fn every_mapping_has_a_line_and_every_failure_a_reason() {
         degraded: vec!["chain x: busy".into()],
         uplinks: BTreeMap::from([("eth1".to_owned(), uplink)]),
         mappings: BTreeMap::from([
-            (ObjectKey::new("a", "bad"), bad),
-            (ObjectKey::new("a", "good"), good),
+            (ObjectKey::new("a", "bad"), bad.into()),
+            (ObjectKey::new("a", "good"), good.into()),
         ]),
     };
     assert_eq!(
