@@ -9,5 +9,6 @@ mod crashes;
 mod drift;
 mod failures;
 mod order;
+mod proportion;
 mod sync;
 mod wakeups;
