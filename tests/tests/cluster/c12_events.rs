@@ -49,11 +49,11 @@ fn verdicts_endpoint_loss_and_repairs_are_told_once() {
     fleet.endpoints("default", &[2]);
     fleet.wait_mapping("default", "echo", |m| is_true(m, "Programmed") && !waits(m));
 
-    let flush = ["iptables-nft", "-t", "mangle", "-F", "SMARTNAT-FORWARD"];
+    let flush = ["iptables-nft", "-t", "mangle", "-F", "SMARTNAT-TRANSIT"];
     fleet.station.lab.command("gw1", &flush).expect("a chain of ours");
     let lease = "smartnat-instance-gw1";
     let repaired = wait_event(&fleet, NAMESPACE, lease, "DriftRepaired", "Warning");
-    assert!(repaired.contains("SMARTNAT-FORWARD"), "{repaired}");
+    assert!(repaired.contains("SMARTNAT-TRANSIT"), "{repaired}");
 
     let younger =
         crate::fleet::mapping_of("default", "younger", &[crate::fleet::external(1)], 8080);
