@@ -13,4 +13,6 @@ mod station;
 
 mod c01_serving;
 mod c05_watches;
+mod c06_bursts;
+mod c06_rolling;
 mod c07_kills;
