@@ -7,6 +7,7 @@ mod background;
 mod fleet;
 mod fresh;
 mod objects;
+mod requests;
 #[allow(dead_code, reason = "these tests need some of the words of the program's")]
 #[path = "../binary/station.rs"]
 mod station;
@@ -16,3 +17,4 @@ mod c05_watches;
 mod c06_bursts;
 mod c06_rolling;
 mod c07_kills;
+mod c08_scale;
