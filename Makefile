@@ -11,7 +11,7 @@ FUZZ_TARGETS := $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 SUDO := $(shell [ "$$(id -u)" = 0 ] || command -v sudo || true)
 
-.PHONY: help deps demo bench-walk test lint fmt crd deps-fuzz fuzz defects parity ci clean
+.PHONY: help deps demo bench-walk test lint fmt crd deps-helm deps-fuzz fuzz defects parity ci clean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +24,10 @@ deps: ## Install what building, running and testing need (Debian's packages)
 	  $(SUDO) apt-get update -qq && DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get install -y -qq --no-install-recommends "$${missing[@]}" >/dev/null; \
 	fi
 	@command -v cargo >/dev/null || { echo "cargo is missing: install the Rust toolchain named in Cargo.toml (rust-version)" >&2; exit 1; }
+
+deps-helm: ## Install what the tests of the Helm chart need where there is no helm (a Python package with its engine)
+	@command -v helm >/dev/null || target/helm/bin/python -c 'import helm_python' 2>/dev/null || \
+	{ python3 -m venv target/helm && target/helm/bin/pip install --quiet --disable-pip-version-check helm-python-sdk==0.2.2; }
 
 demo: ## Real packets through a throw-away gateway, no cluster needed; simulated where there is no root
 	@if [ "$$(id -u)" = 0 ] || command -v sudo >/dev/null; then $(MAKE) --no-print-directory deps; \

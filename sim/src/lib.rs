@@ -1,7 +1,10 @@
 //! The simulated kernel of `SmartNat`: the same typed operations as the Linux kernel takes,
-//! executed over objects in memory, with the kernel's own rules and with injected failures.
+//! executed over objects in memory, with the kernel's own rules and with injected failures; and an
+//! API server on which several gateways meet.
 
+pub mod api_server;
 mod driver;
+pub mod fleet;
 pub mod fuzz_targets;
 pub mod kernel;
 pub mod oracle;

@@ -18,6 +18,7 @@ pub struct MappingBuilder(Mapping);
 pub fn mapping(name: &str) -> MappingBuilder {
     MappingBuilder(Mapping {
         key: ObjectKey::new("default", name),
+        uid: String::new(),
         generation: 1,
         created: None,
         deleting: false,

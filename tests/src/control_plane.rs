@@ -1,13 +1,19 @@
-//! A real API server of a test's own.
+//! A real API server: a test's own, or one that is there already.
 
 use std::env;
 use std::fs;
 use std::future::Future;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams};
+use k8s_openapi::api::authentication::v1::TokenRequest;
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::ServiceAccount;
+use kube::api::{
+    Api, ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams,
+};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::GroupVersionKind;
 use kube::{Client, Config};
@@ -21,28 +27,53 @@ use tokio::runtime::Runtime;
 /// Longest wait for the server to start or end.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
 
-/// An API server with its data; stopped when dropped.
+/// Only one test at a time may use a cluster that is there already: they claim the same addresses.
+static SHARED: Mutex<()> = Mutex::new(());
+
+/// An API server. One of the test's own is stopped when dropped; from any other, what the test
+/// made is removed.
 pub struct ControlPlane {
-    directory: TempDir,
-    assets: PathBuf,
+    origin: Origin,
     kubeconfig: PathBuf,
     client: Client,
+    made: Mutex<Vec<Value>>,
     runtime: Runtime,
 }
 
+enum Origin {
+    /// Started for this test.
+    Own { directory: TempDir, assets: PathBuf },
+    /// `SMARTNAT_TEST_KUBECONFIG`.
+    Shared { _turn: MutexGuard<'static, ()> },
+}
+
 impl ControlPlane {
-    /// A new server of `KUBEBUILDER_ASSETS`, or of `shared/envtest/bin` beside the repository,
-    /// with the definition of the Mapping and a namespace for Leases. `None`, and a word about
-    /// it, without; with `SMARTNAT_REQUIRE_APISERVER=1` that is a failure.
+    /// The cluster of `SMARTNAT_TEST_KUBECONFIG`, or a new server of `KUBEBUILDER_ASSETS` or of
+    /// `shared/envtest/bin` beside the repository, with the definition of the Mapping and a
+    /// namespace for Leases. `None`, and a word about it, without; with
+    /// `SMARTNAT_REQUIRE_APISERVER=1` that is a failure.
     pub fn start() -> Option<Self> {
+        if let Some(kubeconfig) = env::var_os("SMARTNAT_TEST_KUBECONFIG") {
+            let turn = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+            return Some(Self::connect(Origin::Shared { _turn: turn }, kubeconfig.into()));
+        }
+        Self::start_own()
+    }
+
+    /// A new server in any case, for tests that stop it or need a second one.
+    pub fn start_own() -> Option<Self> {
         let Some(assets) = assets() else {
             let required = env::var_os("SMARTNAT_REQUIRE_APISERVER").is_some_and(|v| v == "1");
             assert!(!required, "SMARTNAT_REQUIRE_APISERVER=1, but KUBEBUILDER_ASSETS is not set");
-            eprintln!("skipped: no API server (KUBEBUILDER_ASSETS)");
+            eprintln!("skipped: no API server of its own (KUBEBUILDER_ASSETS)");
             return None;
         };
         let directory = tempfile::tempdir().expect("a directory");
         let kubeconfig = up(&assets, directory.path());
+        Some(Self::connect(Origin::Own { directory, assets }, kubeconfig))
+    }
+
+    fn connect(origin: Origin, kubeconfig: PathBuf) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
@@ -54,9 +85,10 @@ impl ControlPlane {
             let config = Config::from_custom_kubeconfig(read, &options).await.expect("a config");
             Client::try_from(config).expect("a client")
         });
-        let plane = Self { directory, assets, kubeconfig, client, runtime };
+        let made = Mutex::default();
+        let plane = Self { origin, kubeconfig, client, made, runtime };
         plane.install();
-        Some(plane)
+        plane
     }
 
     fn install(&self) {
@@ -66,9 +98,7 @@ impl ControlPlane {
             "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": NAMESPACE },
         }));
         let mappings = Api::<smartnat_cluster::api::Mapping>::all(self.client.clone());
-        let listed = wait_until(PATIENCE, || {
-            self.wait(mappings.list(&kube::api::ListParams::default())).ok()
-        });
+        let listed = wait_until(PATIENCE, || self.wait(mappings.list(&ListParams::default())).ok());
         assert!(listed.is_some(), "the definition is not established");
     }
 
@@ -82,13 +112,19 @@ impl ControlPlane {
         self.runtime.block_on(future)
     }
 
-    /// Where the server listens.
-    pub fn address(&self) -> SocketAddr {
+    /// Name or address of the server, and its port.
+    fn authority(&self) -> String {
         let config = Kubeconfig::read_from(&self.kubeconfig).expect("a kubeconfig");
         let server = config.clusters[0].cluster.as_ref().and_then(|c| c.server.clone());
         let server = server.expect("an address");
-        let port = server.rsplit(':').next().and_then(|port| port.parse().ok());
-        SocketAddr::from((Ipv4Addr::LOCALHOST, port.expect("a port")))
+        let authority = server.strip_prefix("https://").expect("a server with a certificate");
+        authority.split('/').next().unwrap_or(authority).to_owned()
+    }
+
+    /// Where the server listens.
+    pub fn address(&self) -> SocketAddr {
+        let addresses = self.authority().to_socket_addrs().expect("a name that resolves");
+        addresses.into_iter().next().expect("an address")
     }
 
     /// A copy of the kubeconfig for whoever reaches the server at another address.
@@ -97,13 +133,20 @@ impl ControlPlane {
         let mut config: Value = serde_yaml_ng::from_str(&text).expect("YAML");
         let cluster = &mut config["clusters"][0]["cluster"];
         cluster["server"] = json!(format!("https://{server}"));
-        cluster["tls-server-name"] = json!("localhost");
+        let authority = self.authority();
+        let host = authority.rsplit_once(':').map_or(authority.as_str(), |(host, _)| host);
+        cluster["tls-server-name"] = json!(host);
         fs::write(to, serde_json::to_vec(&config).expect("JSON")).expect("written");
     }
 
     /// Server-side apply of any object.
     pub fn apply(&self, object: &Value) -> DynamicObject {
         let (api, name) = self.api_of(object);
+        self.made.lock().unwrap_or_else(PoisonError::into_inner).push(json!({
+            "apiVersion": object["apiVersion"],
+            "kind": object["kind"],
+            "metadata": { "name": name, "namespace": object["metadata"]["namespace"] },
+        }));
         let params = PatchParams::apply("smartnat-test").force();
         let applied = wait_until(PATIENCE, || {
             self.wait(api.patch(&name, &params, &Patch::Apply(object))).ok()
@@ -129,11 +172,29 @@ impl ControlPlane {
         (api, text(&object["metadata"]["name"]))
     }
 
-    /// Kills the server; its data stays.
+    /// Writes a status as whoever does not know of server-side apply.
+    pub fn merge_status(&self, object: &Value, status: &Value) {
+        let (api, name) = self.api_of(object);
+        let params =
+            PatchParams { field_manager: Some("manager".into()), ..PatchParams::default() };
+        let body = Patch::Merge(json!({ "status": status }));
+        self.wait(api.patch_status(&name, &params, &body)).expect("the status is written");
+    }
+
+    /// A token of a service account.
+    pub fn token(&self, namespace: &str, account: &str) -> String {
+        let api = Api::<ServiceAccount>::namespaced(self.client.clone(), namespace);
+        let request = TokenRequest::default();
+        let answer = self.wait(api.create_token_request(account, &PostParams::default(), &request));
+        answer.expect("a token").status.expect("it was issued").token
+    }
+
+    /// Kills the server, which must be the test's own; its data stays.
     pub fn stop_server(&self) {
-        let file = self.directory.path().join("kube-apiserver.pid");
-        let text = fs::read_to_string(&file).expect("the server runs");
-        let id = Pid::from_raw(text.trim().parse().expect("a process id"));
+        let Origin::Own { directory, .. } = &self.origin else { panic!("not ours to stop") };
+        let text = fs::read_to_string(directory.path().join("kube-apiserver.pid"));
+        let id = text.expect("the server runs").trim().parse().expect("a process id");
+        let id = Pid::from_raw(id);
         kill(id, Signal::SIGKILL).expect("the server is ours");
         let gone = wait_until(PATIENCE, || kill(id, None).is_err().then_some(()));
         assert!(gone.is_some(), "SIGKILL ends everything");
@@ -141,7 +202,24 @@ impl ControlPlane {
 
     /// Starts it again, at the same address.
     pub fn start_server(&self) {
-        up(&self.assets, self.directory.path());
+        let Origin::Own { directory, assets } = &self.origin else { panic!("not ours to start") };
+        up(assets, directory.path());
+    }
+
+    /// Removes what a test made on a server that stays, Mappings without waiting for a gateway.
+    fn remove_what_was_made(&self) {
+        let made = std::mem::take(&mut *self.made.lock().unwrap_or_else(PoisonError::into_inner));
+        let kept = ["CustomResourceDefinition", "Namespace"];
+        for object in made.iter().rev().filter(|o| !kept.iter().any(|kind| o["kind"] == *kind)) {
+            let (api, name) = self.api_of(object);
+            // What is gone already is as good.
+            let _ = self.wait(api.delete(&name, &DeleteParams::default()));
+            let free = json!({ "metadata": { "finalizers": null } });
+            let _ = self.wait(api.patch(&name, &PatchParams::default(), &Patch::Merge(free)));
+        }
+        let leases = Api::<Lease>::namespaced(self.client.clone(), NAMESPACE);
+        let _ =
+            self.wait(leases.delete_collection(&DeleteParams::default(), &ListParams::default()));
     }
 }
 
@@ -150,7 +228,11 @@ pub const NAMESPACE: &str = "smartnat-system";
 
 impl Drop for ControlPlane {
     fn drop(&mut self) {
-        let down = Command::new(self.assets.join("envtest-down")).arg(&self.kubeconfig).status();
+        let Origin::Own { assets, .. } = &self.origin else {
+            self.remove_what_was_made();
+            return;
+        };
+        let down = Command::new(assets.join("envtest-down")).arg(&self.kubeconfig).status();
         if !down.is_ok_and(|status| status.success()) {
             eprintln!("the API server of {} may still run", self.kubeconfig.display());
         }

@@ -1,8 +1,8 @@
 //! Which requirement is shown by what kind of test. Run with `--nocapture` to see the table.
 //!
 //! A test names the requirements that it shows, by number, in its name or a comment of its own; a file
-//! that is about one says so in its name or first line. A requirement that is due and that no test
-//! names fails here, as does a number that does not exist.
+//! that is about one says so in its name or first line. A requirement that no test names
+//! fails here, as does a number that does not exist.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -12,60 +12,61 @@ use std::path::{Path, PathBuf};
 /// A promise, by number.
 type Id = (char, u32);
 
-/// Whether something must show it by now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Due {
-    Now,
-    NotYet,
-}
-
-use Due::{NotYet, Now};
-
 /// What traffic, the host and the cluster may rely on, and what holds in every history.
-const REQUIREMENTS: &[(Id, &str, Due)] = &[
-    (('T', 1), "an allowed client reaches one endpoint and gets its answers", Now),
-    (('T', 2), "any other source is dropped in silence", Now),
-    (('T', 3), "the guard drops what nobody asked for", Now),
-    (('T', 4), "nobody is let through from uplink to uplink or inside", Now),
-    (('T', 5), "ports by number, name and range; TCP, UDP, SCTP", Now),
-    (('T', 6), "nobody home is answered at once", Now),
-    (('T', 7), "pods see the gateway's address or the client's", Now),
-    (('T', 8), "new connections spread evenly, with affinity where asked for", Now),
-    (('T', 9), "endpoints that end get no new connections", Now),
-    (('T', 10), "what is withdrawn ends its connections, and only those", Now),
-    (('T', 11), "answers leave where the question came in", Now),
-    (('T', 12), "pods and the host reach external addresses too", Now),
-    (('T', 13), "pods leave with their Mapping's address", Now),
-    (('T', 14), "nothing of others is changed", Now),
-    (('T', 15), "a restart does nothing and loses nothing", Now),
-    (('T', 16), "clean-up restores what was before", Now),
-    (('T', 17), "what others spoil is back soon", Now),
-    (('T', 18), "a change leaves the rest in peace", Now),
-    (('T', 19), "one owner of an external endpoint in the whole cluster", NotYet),
-    (('T', 20), "a deleted Mapping goes when all instances have let go", NotYet),
-    (('T', 21), "the status tells what was read back", NotYet),
-    (('T', 22), "old news never replace newer ones", NotYet),
-    (('T', 23), "an outage of the API server stops nothing", NotYet),
-    (('P', 1), "isolation of Mappings", Now),
-    (('P', 2), "translated exactly when the source is allowed", Now),
-    (('P', 3), "one owner, whatever the order", Now),
-    (('P', 4), "answers by the uplink of the question", Now),
-    (('P', 5), "no mark combines into another's", Now),
-    (('P', 6), "a second diff is empty", Now),
-    (('P', 7), "a diff leaves other Mappings' objects alone", Now),
-    (('P', 8), "the order of events does not matter", Now),
-    (('P', 9), "any history equals a fresh build", Now),
-    (('P', 10), "nothing leaks", Now),
-    (('P', 11), "what is foreign is never modified", Now),
-    (('P', 12), "a crash anywhere is recovered from", Now),
-    (('P', 13), "make before break", Now),
-    (('P', 14), "calm follows when faults stop", Now),
-    (('P', 15), "the status is true in every history", NotYet),
+const REQUIREMENTS: &[(Id, &str)] = &[
+    (('T', 1), "an allowed client reaches one endpoint and gets its answers"),
+    (('T', 2), "any other source is dropped in silence"),
+    (('T', 3), "the guard drops what nobody asked for"),
+    (('T', 4), "nobody is let through from uplink to uplink or inside"),
+    (('T', 5), "ports by number, name and range; TCP, UDP, SCTP"),
+    (('T', 6), "nobody home is answered at once"),
+    (('T', 7), "pods see the gateway's address or the client's"),
+    (('T', 8), "new connections spread evenly, with affinity where asked for"),
+    (('T', 9), "endpoints that end get no new connections"),
+    (('T', 10), "what is withdrawn ends its connections, and only those"),
+    (('T', 11), "answers leave where the question came in"),
+    (('T', 12), "pods and the host reach external addresses too"),
+    (('T', 13), "pods leave with their Mapping's address"),
+    (('T', 14), "nothing of others is changed"),
+    (('T', 15), "a restart does nothing and loses nothing"),
+    (('T', 16), "clean-up restores what was before"),
+    (('T', 17), "what others spoil is back soon"),
+    (('T', 18), "a change leaves the rest in peace"),
+    (('T', 19), "one owner of an external endpoint in the whole cluster"),
+    (('T', 20), "a deleted Mapping goes when all instances have let go"),
+    (('T', 21), "the status tells what was read back"),
+    (('T', 22), "old news never replace newer ones"),
+    (('T', 23), "an outage of the API server stops nothing"),
+    (('P', 1), "isolation of Mappings"),
+    (('P', 2), "translated exactly when the source is allowed"),
+    (('P', 3), "one owner, whatever the order"),
+    (('P', 4), "answers by the uplink of the question"),
+    (('P', 5), "no mark combines into another's"),
+    (('P', 6), "a second diff is empty"),
+    (('P', 7), "a diff leaves other Mappings' objects alone"),
+    (('P', 8), "the order of events does not matter"),
+    (('P', 9), "any history equals a fresh build"),
+    (('P', 10), "nothing leaks"),
+    (('P', 11), "what is foreign is never modified"),
+    (('P', 12), "a crash anywhere is recovered from"),
+    (('P', 13), "make before break"),
+    (('P', 14), "calm follows when faults stop"),
+    (('P', 15), "the status is true in every history"),
 ];
 
 /// Kinds of tests, in the order of the ladder.
-const KINDS: [&str; 9] =
-    ["unit", "golden", "property", "simulated", "fuzz", "kernel", "parity", "packets", "program"];
+const KINDS: [&str; 10] = [
+    "unit",
+    "golden",
+    "property",
+    "simulated",
+    "fuzz",
+    "kernel",
+    "parity",
+    "packets",
+    "program",
+    "cluster",
+];
 
 /// Folders that hold tests, alone or beside what they test.
 const ROOTS: [&str; 7] =
@@ -75,7 +76,7 @@ const ROOTS: [&str; 7] =
 type Shown = BTreeMap<Id, BTreeMap<&'static str, usize>>;
 
 #[test]
-fn every_requirement_that_is_due_is_shown() {
+fn every_requirement_is_shown() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut shown = Shown::new();
     for file in ROOTS.iter().flat_map(|folder| rust_files(&root.join(folder))) {
@@ -90,13 +91,13 @@ fn every_requirement_that_is_due_is_shown() {
         }
     }
     println!("{}", table(&shown));
-    let known: BTreeSet<Id> = REQUIREMENTS.iter().map(|(id, ..)| *id).collect();
+    let known: BTreeSet<Id> = REQUIREMENTS.iter().map(|(id, _)| *id).collect();
     let unknown: Vec<_> = shown.keys().filter(|id| !known.contains(id)).collect();
     assert!(unknown.is_empty(), "there are no such requirements: {unknown:?}");
     let missing: Vec<_> = REQUIREMENTS
         .iter()
-        .filter(|(id, _, due)| *due == Now && !shown.contains_key(id))
-        .map(|((letter, number), name, _)| format!("{letter}{number} ({name})"))
+        .filter(|(id, _)| !shown.contains_key(id))
+        .map(|((letter, number), name)| format!("{letter}{number} ({name})"))
         .collect();
     assert!(missing.is_empty(), "no test shows {}", missing.join(", "));
     // The promises to traffic and host are shown on the simulated and on the Linux kernel.
@@ -104,6 +105,11 @@ fn every_requirement_that_is_due_is_shown() {
     let of_traffic = (1..=18).map(|number| ('T', number));
     let on_one: Vec<Id> = of_traffic.filter(|id| !on_both(id)).collect();
     assert!(on_one.is_empty(), "one arm alone shows {on_one:?}");
+    // Those of the cluster on the simulated and on a real API server.
+    let in_both = |id: &Id| ["simulated", "cluster"].iter().all(|arm| shown[id].contains_key(arm));
+    let of_cluster = (19..=23).map(|number| ('T', number));
+    let in_one: Vec<Id> = of_cluster.filter(|id| !in_both(id)).collect();
+    assert!(in_one.is_empty(), "one API server alone shows {in_one:?}");
 }
 
 /// All Rust files below a folder, but this one, in order.
@@ -209,6 +215,8 @@ fn kind_of(path: &Path, item: &[&str]) -> &'static str {
         || path.starts_with("tests/tests/parity_operations")
     {
         "parity"
+    } else if path.starts_with("tests/tests/cluster") || path.starts_with("src/cluster/tests") {
+        "cluster"
     } else if path.starts_with("tests/tests") || path.starts_with("src/smartnat/tests") {
         "program"
     } else if path.starts_with("src/linux/tests") {
@@ -262,13 +270,12 @@ fn numbers_of_name(name: &str) -> BTreeSet<Id> {
 
 fn table(shown: &Shown) -> String {
     let mut text = String::from("requirement, shown by so many tests of each kind\n");
-    for (id, name, due) in REQUIREMENTS {
+    for (id, name) in REQUIREMENTS {
         let tests = shown.get(id);
         let kinds: Vec<String> =
             KINDS.iter().filter_map(|kind| Some(format!("{kind} {}", tests?.get(kind)?))).collect();
-        let due = if *due == NotYet { " (not yet due)" } else { "" };
         let number = format!("{}{}", id.0, id.1);
-        let _ = writeln!(text, "{number:<4} {name:<66} {}{due}", kinds.join(", "));
+        let _ = writeln!(text, "{number:<4} {name:<66} {}", kinds.join(", "));
     }
     text
 }

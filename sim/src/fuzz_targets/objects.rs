@@ -106,6 +106,7 @@ pub(super) fn mapping(c: &mut Choices<'_>) -> Mapping {
     addresses.extend(c.some(&EXTERNAL, 2).into_iter().map(str::to_owned));
     Mapping {
         key,
+        uid: String::new(),
         generation: 1,
         created: c.maybe(&[Timestamp(1000), Timestamp(2000)]),
         deleting: c.rarely(16),

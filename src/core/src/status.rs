@@ -75,6 +75,9 @@ pub struct PortStatus {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct MappingStatus {
+    /// `metadata.uid` of the Mapping that this is about.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub uid: String,
     /// Generation that this is about.
     pub observed_generation: i64,
     /// `no`, or why not (for manifests and scripts of the Go version).
@@ -127,6 +130,10 @@ pub struct StatusReport {
     pub degraded: Vec<String>,
     /// Uplinks by name.
     pub uplinks: BTreeMap<String, UplinkStatus>,
+    /// Addresses of uplinks that are not served, since this instance's Lease does not tell of
+    /// them yet.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unpublished: Vec<IpAddr>,
     /// Mappings, admitted or not.
     pub mappings: BTreeMap<ObjectKey, MappingStatus>,
 }

@@ -129,6 +129,29 @@ fn flows_of_every_protocol_and_family_are_listed_and_deleted_exactly() {
 }
 
 #[test]
+fn what_connections_carry_is_told_once_the_kernel_counts_and_no_more_than_wanted() {
+    in_namespace(|| {
+        mark_connections();
+        let mut client = ConntrackClient::open().expect("opened");
+        udp_flow(Family::V4);
+        assert_eq!(client.counters(&OURS, 10).expect("listed"), [], "the kernel does not count");
+        sh("echo 1 > /proc/sys/net/netfilter/nf_conntrack_acct");
+        let flows = Family::ALL.map(udp_flow);
+        let counted = client.counters(&OURS, 10).expect("listed");
+        assert_eq!(counted.len(), flows.len(), "{counted:?}");
+        for (tuple, header) in flows.iter().zip([20, 40]) {
+            let found = counted.iter().find(|found| found.flow.key.original == *tuple);
+            let found = found.expect("it is counted");
+            for direction in [found.original, found.reply] {
+                // One datagram of one byte.
+                assert_eq!((direction.packets, direction.bytes), (1, header + 8 + 1), "{found:?}");
+            }
+        }
+        assert_eq!(client.counters(&OURS, 1).expect("listed").len(), 1);
+    });
+}
+
+#[test]
 fn the_filter_selects_by_masked_mark_also_by_mark_0() {
     in_namespace(|| {
         mark_connections();

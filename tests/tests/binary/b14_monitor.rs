@@ -1,10 +1,10 @@
 //! What the running program tells of itself over HTTP, held against what packets met.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
-use smartnat::lab::{LabProcess, wait_until};
+use smartnat::lab::wait_until;
 use smartnat_core::model::Protocol::{Tcp, Udp};
 
 use crate::common::{SIDES, ask, ask_briefly, at, both_flavours, servers};
@@ -263,29 +263,12 @@ both_flavours!(a_snapshot_is_for_this_host_and_explain_reads_it, |flavour| {
     run.terminate();
 });
 
-/// Holds a port of the gateway.
-fn hold_port(station: &Station) -> LabProcess {
-    let mut command = std::process::Command::new("python3");
-    let address = format!("(\"{LOOPBACK}\", {PORT})");
-    command.args([
-        "-c",
-        &format!("import socket as s, time; l = s.create_server({address}); time.sleep(600)"),
-    ]);
-    let holder = station.lab.spawn(GATEWAY, command).expect("python3 starts");
-    let port = at(LOOPBACK, PORT);
-    let held = wait_until(PATIENCE, || {
-        let connect = || TcpStream::connect_timeout(&port, Duration::from_secs(1)).is_ok();
-        station.lab.run(GATEWAY, connect).expect("the host").then_some(())
-    });
-    assert!(held.is_some(), "the port is held");
-    holder
-}
-
 both_flavours!(a_port_that_is_taken_is_named_with_the_mend_before_anything_is_done, |flavour| {
     let station = Station::new(flavour);
     echo(&station, &["10.244.1.11"]);
     let before = station.host_lines();
-    let _holder = hold_port(&station);
+    let hold = || TcpListener::bind(at(LOOPBACK, PORT));
+    let _holder = station.lab.run(GATEWAY, hold).expect("the host").expect("the port is free");
     let said = station.finish(station.serving("run")).expect(1);
     for part in ["monitorPort", "127.0.0.1:8080", "--monitor-port", "SMARTNAT_MONITOR_PORT"] {
         assert!(said.err.contains(part), "{part}: {said}");

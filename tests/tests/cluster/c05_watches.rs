@@ -1,4 +1,4 @@
-//! Watches that are cut all the time, and a long time without any (T22, T23).
+//! T22, T23: watches that are cut all the time, and a long time without any.
 
 use std::thread;
 use std::time::Duration;

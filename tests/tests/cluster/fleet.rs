@@ -7,7 +7,7 @@ use std::process::Command;
 use ipnet::IpNet;
 use kube::api::{DeleteParams, DynamicObject};
 use serde_json::{Value, json};
-use smartnat::lab::traffic::{self, BRIEF, PATIENT, Server};
+use smartnat::lab::traffic::{self, BRIEF, Server};
 use smartnat::lab::wait_until;
 use smartnat_core::model::IptablesFlavour;
 use smartnat_sim::topology::{Host, Topology};
@@ -63,10 +63,23 @@ pub(crate) fn pod_address(number: usize) -> String {
 impl Fleet {
     /// Gateways without the program yet, and an API server. `None` when a test must be skipped.
     pub(crate) fn new(gateways: usize) -> Option<Self> {
-        if !smartnat::lab::available() {
-            return None;
+        if smartnat::lab::available() {
+            Some(Self::with(gateways, ControlPlane::start()?))
+        } else {
+            None
         }
-        let plane = ControlPlane::start()?;
+    }
+
+    /// The same with a server of the test's own, which it may stop.
+    pub(crate) fn with_own_server(gateways: usize) -> Option<Self> {
+        if smartnat::lab::available() {
+            Some(Self::with(gateways, ControlPlane::start_own()?))
+        } else {
+            None
+        }
+    }
+
+    fn with(gateways: usize, plane: ControlPlane) -> Self {
         let station = Station::on(&topology(gateways), IptablesFlavour::Nft);
         let relay = |number: usize| {
             let relay =
@@ -78,7 +91,7 @@ impl Fleet {
         let pods = (1..=3)
             .map(|n| Server::start(&station.lab, &format!("pod{n}"), &[8080], &[]).expect("a pod"));
         let pods = pods.collect();
-        Some(Self { plane, station, relays, _pods: pods })
+        Self { plane, station, relays, _pods: pods }
     }
 
     /// The way of a gateway to the API server.
@@ -88,11 +101,16 @@ impl Fleet {
 
     /// `run` of a gateway.
     pub(crate) fn command(&self, gateway: usize) -> Command {
+        self.command_as(gateway, &name(gateway), NAMESPACE)
+    }
+
+    /// `run` of a gateway with another name, or with its Lease in another namespace.
+    pub(crate) fn command_as(&self, gateway: usize, instance: &str, namespace: &str) -> Command {
         let mut command = self.station.command(&["run", "--uplink-pattern", "ext[0-9]"]);
-        command.arg("--instance").arg(name(gateway));
+        command.arg("--instance").arg(instance);
         command.arg("--kubeconfig").arg(self.kubeconfig(gateway));
-        command.arg("--data-dir").arg(self.station.path("data"));
-        command.args(["--namespace", NAMESPACE]);
+        command.arg("--data-dir").arg(self.station.path(&format!("data-{gateway}")));
+        command.args(["--namespace", namespace]);
         command.args(["--lease-seconds", &LEASE_SECONDS.to_string()]);
         command.args(["--max-finalize-wait-minutes", "0"]);
         command
@@ -188,13 +206,6 @@ impl Fleet {
     pub(crate) fn wait_answer(&self, gateway: usize, pod: Option<&str>) {
         let to = address_of(gateway, 8080);
         assert!(self.station.wait_answer("client", to, pod), "{pod:?} on {to}");
-    }
-
-    /// Which pod answers the client on a gateway's address now.
-    pub(crate) fn ask(&self, gateway: usize) -> Option<String> {
-        let to = address_of(gateway, 8080);
-        let outcome = traffic::connect_tcp(&self.station.lab, "client", None, to, PATIENT);
-        outcome.server().map(str::to_owned)
     }
 
     /// What a gateway's kernel holds of us, as the backend's own programs print it.

@@ -13,8 +13,16 @@ mod requests;
 mod station;
 
 mod c01_serving;
+mod c02_deletion;
+mod c03_conflict;
+mod c04_outage;
 mod c05_watches;
 mod c06_bursts;
 mod c06_rolling;
 mod c07_kills;
 mod c08_scale;
+mod c09_bad_input;
+mod c11_handover;
+mod c12_events;
+mod c13_restart;
+mod c90_account;

@@ -10,6 +10,7 @@ pub fn mapping(mapping: &api::Mapping) -> Result<model::Mapping, ConversionError
     let metadata = &mapping.metadata;
     Ok(model::Mapping {
         key: object_key(metadata)?,
+        uid: metadata.uid.clone().unwrap_or_default(),
         generation: metadata.generation.unwrap_or(0),
         created: metadata.creation_timestamp.as_ref().map(timestamp),
         deleting: metadata.deletion_timestamp.is_some(),

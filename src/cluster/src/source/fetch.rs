@@ -51,6 +51,11 @@ impl Fetches {
         }
     }
 
+    /// Whether nothing is asked for, nor waits to be.
+    pub(super) fn is_idle(&self) -> bool {
+        self.under_way.is_empty() && self.resumes.is_none()
+    }
+
     /// When to call [`Self::start`] again without any other reason.
     pub(super) fn resumes(&self) -> Option<Instant> {
         self.resumes

@@ -43,7 +43,7 @@ use watch::{Step, Watch};
 
 /// Messages between the watches and what brings them together. A message is up to a page of
 /// objects, so few are enough and more would only cost memory.
-const MESSAGES: usize = 8;
+const MESSAGES: usize = 2;
 
 /// What to follow, and how changes are gathered.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,6 +111,10 @@ pub async fn follow(client: Client, options: SourceOptions, to: mpsc::Sender<Sou
             slices_follow = true;
         }
         fetches.start(&mut hub.holdings, &client, now);
+        if fetches.is_idle() {
+            // Also when what could not be fetched is no longer needed.
+            hub.well(WatchedResource::EndpointSlices, Activity::Fetching);
+        }
         let due = hub.due(now);
         let wake = due.into_iter().chain(fetches.resumes()).filter(|at| *at > now).min();
         tokio::select! {
@@ -128,9 +132,8 @@ pub async fn follow(client: Client, options: SourceOptions, to: mpsc::Sender<Sou
             }
             answer = fetches.next() => {
                 let now = Instant::now();
-                match fetches.absorb(answer, &mut hub.holdings, now) {
-                    Some(trouble) => hub.trouble(Activity::Fetching, trouble),
-                    None => hub.well(WatchedResource::EndpointSlices, Activity::Fetching),
+                if let Some(trouble) = fetches.absorb(answer, &mut hub.holdings, now) {
+                    hub.trouble(Activity::Fetching, trouble);
                 }
                 hub.note_changes(now);
             }

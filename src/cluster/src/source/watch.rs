@@ -239,12 +239,16 @@ where
                         &self.attempt(Verb::Watch),
                     ));
                 }
-                Err(error @ kube::Error::Api(_)) => {
-                    return Ending::Refused(Failure::of(&error, &self.attempt(Verb::Watch)));
+                Err(kube::Error::Api(status)) if status.code != 0 => {
+                    return Ending::Refused(Failure::of_status(
+                        &status,
+                        &self.attempt(Verb::Watch),
+                    ));
                 }
-                // It would come again and again, and hold up all the others.
-                Err(kube::Error::SerdeError(error)) => {
-                    warn!(resource = %self.resource, %error, "an event that cannot be read is left out");
+                // What cannot be read, or was read as a status that says nothing. It would come
+                // again and again, and hold up all the others.
+                Err(kube::Error::Api(_) | kube::Error::SerdeError(_)) => {
+                    warn!(resource = %self.resource, after = %version, "an event that cannot be read is left out");
                     continue;
                 }
                 Err(_) => return Ending::Cut,
@@ -319,3 +323,6 @@ fn judge(version: &str, progress: &mut Progress) -> Result<bool, Failure> {
     let detail = format!("resourceVersion {listed}, before {newest}");
     Err(Failure::of_class(TroubleClass::Stale, detail))
 }
+
+#[cfg(test)]
+mod tests;

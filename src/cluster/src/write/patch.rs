@@ -46,11 +46,11 @@ pub(super) fn summary(summary: &Summary) -> Value {
         .iter()
         .map(|(address, pods)| (address.to_string(), json!({ "podIPs": pods })))
         .collect();
-    let mut status = json!({
-        "configuredAddresses": configured,
-        "conditions": conditions(&summary.conditions),
-    });
+    let mut status = json!({ "conditions": conditions(&summary.conditions) });
+    // The API server makes null of an empty map that was applied, and then refuses null.
+    let configured = (!configured.is_empty()).then_some(Value::Object(configured));
     let optional = [
+        ("configuredAddresses", configured),
         ("invalid", summary.invalid.as_ref().map(|v| json!(v))),
         ("serviceVIP", summary.service_vip.map(|v| json!(v))),
         ("observedGeneration", summary.observed_generation.map(|v| json!(v))),

@@ -11,6 +11,7 @@ type Failure = Box<dyn std::error::Error>;
 
 /// An API server, stopped when dropped if this test started it.
 pub(crate) struct ApiServer {
+    /// The file that says how to reach it with all rights.
     pub(crate) kubeconfig: PathBuf,
     /// The program that stops it.
     down: Option<PathBuf>,
@@ -23,13 +24,7 @@ impl ApiServer {
         if let Some(kubeconfig) = env::var_os("SMARTNAT_TEST_KUBECONFIG") {
             return Ok(Some(Self { kubeconfig: kubeconfig.into(), down: None }));
         }
-        let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-        let places = [
-            env::var_os("KUBEBUILDER_ASSETS").map(PathBuf::from),
-            Some(repository.join("../shared/envtest/bin")),
-        ];
-        let found = places.into_iter().flatten().find(|p| p.join("envtest-up").is_file());
-        let Some(assets) = found else {
+        let Some(assets) = assets() else {
             if env::var_os("SMARTNAT_REQUIRE_APISERVER").is_some_and(|v| v == "1") {
                 return Err("SMARTNAT_REQUIRE_APISERVER=1, but there is no API server: set \
                             KUBEBUILDER_ASSETS or SMARTNAT_TEST_KUBECONFIG"
@@ -48,11 +43,24 @@ impl ApiServer {
 
     /// A client with all rights.
     pub(crate) async fn client(&self) -> Result<Client, Failure> {
-        let kubeconfig = Kubeconfig::read_from(&self.kubeconfig)?;
-        let options = KubeConfigOptions::default();
-        let config = kube::Config::from_custom_kubeconfig(kubeconfig, &options).await?;
-        Ok(Client::try_from(config)?)
+        Ok(Client::try_from(read(&self.kubeconfig).await?)?)
     }
+}
+
+/// Where programs are that start and stop an API server.
+pub(crate) fn assets() -> Option<PathBuf> {
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let places = [
+        env::var_os("KUBEBUILDER_ASSETS").map(PathBuf::from),
+        Some(repository.join("../shared/envtest/bin")),
+    ];
+    places.into_iter().flatten().find(|p| p.join("envtest-up").is_file())
+}
+
+/// What a kubeconfig says.
+pub(crate) async fn read(kubeconfig: &Path) -> Result<kube::Config, Failure> {
+    let kubeconfig = Kubeconfig::read_from(kubeconfig)?;
+    Ok(kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?)
 }
 
 impl Drop for ApiServer {

@@ -44,5 +44,6 @@ async fn deployed(
     wrong.extend(rights::wrong(client).await?);
     wrong.extend(admission::wrong_warnings(client).await?);
     wrong.extend(admission::wrong_verdicts_on_the_controller(client).await?);
+    manifests.clean_up(client).await?;
     if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n").into()) }
 }

@@ -100,6 +100,24 @@ impl Manifests {
         Ok(wrong)
     }
 
+    /// Whether the gateways can be turned into pods that clean up.
+    pub(crate) async fn clean_up(&self, client: &Client) -> Result<(), Failure> {
+        let gateways = self.find("DaemonSet", "smartnat").ok_or("no DaemonSet")?;
+        let text = std::fs::read_to_string(repository("deploy/kustomize/cleanup-patch.yaml"))?;
+        let patch = Patch::<()>::Json(serde_yaml_ng::from_str(&text)?);
+        let api = api_of(client, gateways).await?;
+        let parameters = PatchParams {
+            field_validation: Some(ValidationDirective::Strict),
+            ..PatchParams::default()
+        };
+        let patched = api.patch("smartnat", &parameters, &patch).await?;
+        let container = &patched.data["spec"]["template"]["spec"]["containers"][0];
+        assert_eq!((&container["args"], &container["livenessProbe"]), (&json!(null), &json!(null)));
+        let command = container["command"][2].as_str().unwrap_or_default();
+        assert!(command.starts_with("smartnat cleanup && "), "{command}");
+        Ok(())
+    }
+
     /// Deletes all, the last first, but the definition: other tests may be using it.
     pub(crate) async fn delete(&self, client: &Client) -> Result<(), Failure> {
         for object in self.0.iter().rev().filter(|o| o["kind"] != "CustomResourceDefinition") {

@@ -73,7 +73,8 @@ async fn upgrade(client: &Client, etcd: &Etcd, how: How, names: &Names) -> Resul
     }
     a_status_beside_the_specification_is_ignored(&mappings, &names.late).await?;
     the_invalid_one_can_be_mended_and_go(&mappings, &names.invalid).await?;
-    the_sample_applies_unchanged(&mappings).await
+    the_sample_applies_unchanged(&mappings).await?;
+    the_go_version_can_come_back(client, &mappings, &names.late).await
 }
 
 /// Waits until the API server has noticed the definition.
@@ -235,5 +236,26 @@ async fn the_sample_applies_unchanged(mappings: &Api<DynamicObject>) -> Result<(
     let manager = PatchParams { dry_run: true, ..PatchParams::apply("kubectl") };
     let applied = mappings.patch(name, &manager, &Patch::Apply(mapping)).await?;
     assert_eq!(applied.data["spec"], mapping["spec"], "the server changed it");
+    Ok(())
+}
+
+/// With status in the object again its writes count again.
+async fn the_go_version_can_come_back(
+    client: &Client,
+    mappings: &Api<DynamicObject>,
+    name: &str,
+) -> Result<(), Failure> {
+    let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
+    let removal = json!([{ "op": "remove", "path": "/spec/versions/0/subresources" }]);
+    let removal = Patch::<()>::Json(serde_json::from_value(removal)?);
+    definitions.patch(api::Mapping::crd_name(), &PatchParams::default(), &removal).await?;
+    until_status_is_a_subresource(mappings, name, false).await?;
+    let mut object = mappings.get(name).await?;
+    object.data["status"]["configuredAddresses"] = json!({});
+    object.metadata.finalizers = None;
+    mappings.replace(name, &PostParams::default(), &object).await?;
+    let after = mappings.get(name).await?;
+    assert_eq!(after.data["status"]["configuredAddresses"], json!({}));
+    assert_eq!(after.metadata.finalizers, None);
     Ok(())
 }

@@ -37,6 +37,7 @@ fn valid() -> MappingSpec {
 fn mapping(spec: MappingSpec) -> Mapping {
     Mapping {
         key: ObjectKey::new("default", "echo"),
+        uid: String::new(),
         generation: 3,
         created: Some(Timestamp(1)),
         deleting: false,

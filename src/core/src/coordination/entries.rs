@@ -42,12 +42,19 @@ impl Coordinator {
             return None;
         }
         let programmed = status.conditions.iter().find(|c| c.kind == reason::PROGRAMMED)?;
+        // Nothing of it is in the kernel, also where it was not accepted when it was deleted.
+        let (truth, why, message) = if record.deleting {
+            let text = "it is being deleted and the kernel holds nothing of it";
+            (Truth::False, reason::REMOVED.to_owned(), text.to_owned())
+        } else {
+            (programmed.status.into(), programmed.reason.clone(), programmed.message.clone())
+        };
         let entry = |address: IpAddr| {
             let mut conditions = vec![StatusCondition {
                 kind: reason::PROGRAMMED.into(),
-                truth: programmed.status.into(),
-                reason: programmed.reason.clone(),
-                message: shortened(programmed.message.clone()),
+                truth,
+                reason: why.clone(),
+                message: shortened(message.clone()),
                 generation: record.generation,
                 since: self.now,
             }];
@@ -80,6 +87,7 @@ impl Coordinator {
         names.into_iter().find_map(|name| {
             let wanted = match self.peers.life(name, patience) {
                 Some(Life::Live) => return None,
+                None if self.peers.may_have_joined(name) => return None,
                 Some(Life::Lapsed) => {
                     record.entries_of(name).iter().map(|e| lapsed(e, self.now)).collect()
                 }

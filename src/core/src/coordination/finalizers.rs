@@ -55,6 +55,7 @@ impl Coordinator {
             .filter_map(|name| match self.peers.life(name, patience) {
                 Some(Life::Live) => Some(name.to_owned()),
                 Some(Life::Lapsed) => Some(format!("{name}, which has not renewed its Lease")),
+                None if self.peers.may_have_joined(name) => Some(name.to_owned()),
                 Some(Life::Lost) | None => None,
             })
             .collect()
@@ -64,19 +65,26 @@ impl Coordinator {
     /// address of it, and those that said so once.
     fn concerned<'a>(&'a self, record: &'a MappingRecord) -> BTreeSet<&'a str> {
         let publishers = self.publishers(record).into_iter().map(|(name, ..)| name);
-        publishers.chain(record.entries.iter().map(|e| e.instance.as_str())).collect()
+        // Somebody may have deleted the own Lease.
+        let me = self.published.iter().flatten().any(|a| record.addresses.contains(a));
+        let me = me.then_some(self.config.instance.as_str());
+        let said = record.entries.iter().map(|e| e.instance.as_str());
+        publishers.chain(said).chain(me).collect()
     }
 
     /// Those of them that hold a deletion up.
     fn waited_for<'a>(&'a self, key: &ObjectKey, record: &'a MappingRecord) -> Vec<&'a str> {
         let patience = self.config.max_finalize_millis;
-        let waited = self.deleting_since.get(key).map(|since| self.peers.clock() - since);
+        let waited =
+            self.deleting_since.get(key).map(|since| self.peers.clock().saturating_sub(*since));
         let concerned = self.concerned(record).into_iter();
         concerned
             .filter(|name| match self.peers.life(name, patience) {
+                _ if self.is_me(name) => true,
                 Some(Life::Live) => true,
+                None => self.peers.may_have_joined(name),
                 Some(Life::Lapsed) => waited.is_none_or(|waited| waited < patience),
-                Some(Life::Lost) | None => false,
+                Some(Life::Lost) => false,
             })
             .collect()
     }

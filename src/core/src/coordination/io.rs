@@ -92,7 +92,33 @@ pub enum Write {
     },
 }
 
+/// What of a Mapping is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum WriteKind {
+    /// Its finalizers.
+    Finalizers,
+    /// Entries of an instance.
+    Entries,
+    /// The leader's fields.
+    Summary,
+}
+
+impl WriteKind {
+    /// All of them, the most urgent first.
+    pub(super) const OF_MAPPINGS: [Self; 3] = [Self::Finalizers, Self::Entries, Self::Summary];
+}
+
 impl Write {
+    /// What of a Mapping is written.
+    pub fn kind(&self) -> Option<WriteKind> {
+        match self {
+            Self::Lease { .. } => None,
+            Self::Entries { .. } => Some(WriteKind::Entries),
+            Self::Summary { .. } => Some(WriteKind::Summary),
+            Self::Finalizers { .. } => Some(WriteKind::Finalizers),
+        }
+    }
+
     /// The Mapping that is written.
     pub fn mapping(&self) -> Option<&ObjectKey> {
         match self {

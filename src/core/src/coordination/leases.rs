@@ -12,8 +12,13 @@ use crate::model::Timestamp;
 
 /// What is known of the own Lease beside its record.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[allow(clippy::struct_excessive_bools, reason = "independent facts about one write")]
 pub(super) struct OwnLease {
     writing: bool,
+    /// The watch told that it is gone since the latest write began.
+    gone: bool,
+    /// When the latest write began.
+    asked: Timestamp,
     /// When it is to be renewed, or tried again.
     due: Timestamp,
     /// The last write failed, so that not even a change goes out before `due`.
@@ -36,6 +41,8 @@ enum Told {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(super) struct Leadership {
     writing: bool,
+    /// The watch told that its Lease is gone since the latest write began.
+    gone: bool,
     due: Timestamp,
     /// Nobody else can have taken it before.
     pub(super) until: Option<Timestamp>,
@@ -62,16 +69,25 @@ impl Coordinator {
         self.leases_synced = true;
         let own = self.own_name();
         for (name, record) in leases {
-            match record {
-                Some(record) => {
-                    if name == own && self.is_mine(&record) {
-                        let most = self.config.renew_millis() * 2;
-                        self.peers.renewal_seen(&record.renewed, most, self.now);
-                    }
-                    self.peers.update(name, record, self.now);
+            if let Some(record) = record {
+                if name == own && self.is_mine(&record) {
+                    self.peers.renewal_seen(&record.renewed, self.now);
+                    let news = self.peers.own_shown(&record.version);
+                    self.note_absent(news);
                 }
-                None => self.peers.remove(&name),
+                self.peers.update(name, record, self.now);
+            } else {
+                self.lease.gone |= name == own;
+                self.leader.gone |= name == LeaseName::Leader;
+                self.peers.remove(&name, self.now);
             }
+        }
+    }
+
+    /// Some instances are known to have no Lease by now, which changes what is to be written.
+    fn note_absent(&mut self, some: bool) {
+        if some {
+            self.dirty.extend(self.mappings.keys().cloned());
         }
     }
 
@@ -108,7 +124,8 @@ impl Coordinator {
             duration_millis: self.config.lease_millis,
             addresses: self.to_publish(),
         };
-        self.lease.writing = true;
+        (self.lease.writing, self.lease.gone) = (true, false);
+        self.lease.asked = self.now;
         self.begin(write);
     }
 
@@ -120,16 +137,19 @@ impl Coordinator {
         }
     }
 
-    /// What is published is not what is to be; a failed write is not repeated before its time.
+    /// What is published is not what is to be, or somebody deleted the Lease; a failed write is
+    /// not repeated before its time.
     fn must_republish(&self) -> bool {
-        let own = self.own_lease().filter(|_| !self.lease.failed);
-        own.is_some_and(|record| record.addresses != self.to_publish())
+        let is_missing = self.peers.lease(&self.own_name()).is_none();
+        let differs = |record: &LeaseRecord| record.addresses != self.to_publish();
+        !self.lease.failed && (is_missing || self.own_lease().is_some_and(differs))
     }
 
     /// The addresses that this instance should publish now.
     fn to_publish(&self) -> BTreeSet<IpAddr> {
-        // Another process with this name may have published what is not here.
-        let before = self.own_lease().map(|r| &r.addresses);
+        // Another process with this name may have published what is not here; without a Lease
+        // what was published before, also before a restart, is not let go of.
+        let before = self.own_lease().map(|r| &r.addresses).or(self.published.as_ref());
         let is_published = |a: &IpAddr| before.is_some_and(|b| b.contains(a));
         let read_back = self.report.as_ref().is_some_and(|r| r.read_back);
         let kept = before.into_iter().flatten().copied().filter(|_| !read_back);
@@ -176,7 +196,7 @@ impl Coordinator {
     }
 
     fn write_leader_lease(&mut self, replaces: Option<String>, holder: String) {
-        self.leader.writing = true;
+        (self.leader.writing, self.leader.gone) = (true, false);
         self.leader.asked = self.now;
         self.begin(Write::Lease {
             name: LeaseName::Leader,
@@ -193,10 +213,17 @@ impl Coordinator {
         result: Result<Written, WriteError>,
     ) {
         let is_leader = name == LeaseName::Leader;
+        let gone = if is_leader { self.leader.gone } else { self.lease.gone };
         let failed = !matches!(result, Ok(Written::Lease(_)));
         let next = match result {
+            // Whether it went before or after the write, the watch tells.
+            Ok(Written::Lease(_)) if gone => PAUSES.0,
             Ok(Written::Lease(record)) => {
                 let mine = self.is_mine(&record);
+                if !is_leader {
+                    let news = self.peers.own_written(&record.version, self.lease.asked);
+                    self.note_absent(news);
+                }
                 self.peers.update(name, record, self.now);
                 if is_leader {
                     let held = self.leader.asked.plus_millis(self.config.lease_millis * 4 / 5);

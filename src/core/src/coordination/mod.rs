@@ -20,7 +20,9 @@ mod summary;
 #[cfg(test)]
 mod tests;
 
-pub use io::{ClusterEvent, Input, Notice, Output, Subject, Write, WriteError, WriteId, Written};
+pub use io::{
+    ClusterEvent, Input, Notice, Output, Subject, Write, WriteError, WriteId, WriteKind, Written,
+};
 pub use records::{
     AddressEntry, LeaseName, LeaseRecord, MappingRecord, StatusCondition, Summary, Truth,
 };
@@ -78,7 +80,8 @@ struct UnderWay {
 /// A pause after failed writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 struct Pause {
-    until: Timestamp,
+    /// `None`: it is over, and how long the next one is depends on it.
+    until: Option<Timestamp>,
     millis: u64,
 }
 
@@ -111,7 +114,9 @@ pub struct Coordinator {
     under_way: BTreeMap<WriteId, UnderWay>,
     /// Mappings of these writes.
     busy: BTreeSet<ObjectKey>,
-    pauses: BTreeMap<ObjectKey, Pause>,
+    /// By Mapping and kind of write: what is refused must not hold up the rest.
+    #[serde(with = "crate::objects::pairs")]
+    pauses: BTreeMap<(ObjectKey, WriteKind), Pause>,
     next_write: u64,
     outbox: VecDeque<Output>,
 }
@@ -121,9 +126,9 @@ impl Coordinator {
     /// published before a restart, as far as it remembers.
     pub fn new(config: CoordinationConfig, published: Option<BTreeSet<IpAddr>>) -> Self {
         Self {
-            config,
             now: Timestamp::default(),
-            peers: Peers::default(),
+            peers: Peers::new(config.renew_millis() * 2),
+            config,
             leases_synced: false,
             mappings_synced: false,
             stopped: false,
@@ -179,7 +184,7 @@ impl Coordinator {
         if self.stopped {
             return None;
         }
-        let pauses = self.pauses.values().map(|p| p.until);
+        let pauses = self.pauses.values().filter_map(|p| p.until);
         let pending = self.pending_since.values().map(|t| t.plus_millis(PENDING_MILLIS));
         pauses.chain(pending).chain(self.next_lease_times()).filter(|t| *t > self.now).min()
     }
@@ -196,11 +201,7 @@ impl Coordinator {
 
     /// A Mapping that may need a write and can have one now.
     fn next_dirty(&mut self) -> Option<ObjectKey> {
-        let now = self.now;
-        let free = |k: &&ObjectKey| {
-            !self.busy.contains(*k) && self.pauses.get(*k).is_none_or(|p| p.until <= now)
-        };
-        let key = self.dirty.iter().find(free)?.clone();
+        let key = self.dirty.iter().find(|key| !self.busy.contains(*key))?.clone();
         self.dirty.remove(&key);
         Some(key)
     }
@@ -208,14 +209,21 @@ impl Coordinator {
     /// The next write that a Mapping needs: finalizers, then what instances say, then the whole.
     fn plan(&mut self, key: &ObjectKey) -> Option<Write> {
         let record = self.mappings.get(key)?.clone();
-        let write = self
-            .plan_finalizers(key, &record)
-            .or_else(|| self.plan_entries(key, &record))
-            .or_else(|| self.plan_summary(key, &record));
-        if write.is_none() {
-            self.pauses.remove(key);
-        }
-        write
+        WriteKind::OF_MAPPINGS.into_iter().find_map(|kind| {
+            let slot = (key.clone(), kind);
+            if self.pauses.get(&slot).is_some_and(|pause| pause.until.is_some()) {
+                return None;
+            }
+            let write = match kind {
+                WriteKind::Finalizers => self.plan_finalizers(key, &record),
+                WriteKind::Entries => self.plan_entries(key, &record),
+                WriteKind::Summary => self.plan_summary(key, &record),
+            };
+            if write.is_none() {
+                self.pauses.remove(&slot);
+            }
+            write
+        })
     }
 
     fn begin(&mut self, write: Write) {
@@ -237,30 +245,44 @@ impl Coordinator {
         }
     }
 
-    /// Takes over a Mapping unless a newer version is known (T22).
+    /// Takes over a Mapping unless a newer version is known (T22), of whatever incarnation: the
+    /// answer to a write may come after the watch has shown the next one.
     fn update_mapping(&mut self, key: ObjectKey, record: MappingRecord) {
         let before = self.mappings.get(&key);
-        let older = |b: &MappingRecord| {
-            b.uid == record.uid && records::is_older(&record.version, &b.version)
-        };
-        if before.is_some_and(older) {
+        if before.is_some_and(|b| records::is_older(&record.version, &b.version)) {
             return;
         }
         if before.is_some_and(|b| b.uid != record.uid) {
             self.forget_mapping(&key);
         }
         if record.deleting {
-            self.deleting_since.entry(key.clone()).or_insert(self.peers.clock());
+            let since = self.peers.clock_ahead(self.now);
+            self.deleting_since.entry(key.clone()).or_insert(since);
         }
+        self.note_mentioned(&key, &record);
         self.dirty.insert(key.clone());
         self.mappings.insert(key, record);
+    }
+
+    /// Instances that say something new may have joined just now.
+    fn note_mentioned(&mut self, key: &ObjectKey, record: &MappingRecord) {
+        let before = self.mappings.get(key);
+        let said = |m: &MappingRecord, name: &str| m.entries_of(name);
+        for entry in &record.entries {
+            let name = &entry.instance;
+            if before.is_none_or(|b| said(b, name) != said(record, name)) {
+                self.peers.mentioned(name, self.now);
+            }
+        }
     }
 
     fn forget_mapping(&mut self, key: &ObjectKey) {
         self.mappings.remove(key);
         self.deleting_since.remove(key);
         self.pending_since.remove(key);
-        self.pauses.remove(key);
+        for kind in WriteKind::OF_MAPPINGS {
+            self.pauses.remove(&(key.clone(), kind));
+        }
         self.dirty.remove(key);
     }
 
@@ -312,17 +334,19 @@ impl Coordinator {
 
     /// The watch tells of a conflict's other side soon; all else is tried again later.
     fn on_mapping_refused(&mut self, write: Write, error: Option<WriteError>) {
-        let Some(key) = write.mapping().cloned() else { return };
+        let (Some(key), Some(kind)) = (write.mapping().cloned(), write.kind()) else { return };
         if !self.mappings.contains_key(&key) {
             return;
         }
-        let before = self.pauses.get(&key).map_or(0, |p| p.millis);
+        let slot = (key.clone(), kind);
+        let before = self.pauses.get(&slot).map_or(0, |p| p.millis);
         let (shortest, longest) = PAUSES;
         let millis = match error {
             Some(WriteError::Refused(_)) => longest,
             _ => (before * 2).clamp(shortest, longest),
         };
-        self.pauses.insert(key.clone(), Pause { until: self.now.plus_millis(millis), millis });
+        let until = Some(self.now.plus_millis(millis));
+        self.pauses.insert(slot, Pause { until, millis });
         self.dirty.insert(key);
         if let Some(error @ (WriteError::Refused(_) | WriteError::Transient(_))) = error {
             self.outbox.push_back(Output::Notice(Notice::WriteFailed(Box::new(write), error)));
@@ -335,6 +359,12 @@ impl Coordinator {
         let due = self.pending_since.iter().filter(|(_, t)| t.plus_millis(PENDING_MILLIS) <= now);
         let due: Vec<ObjectKey> = due.map(|(key, _)| key.clone()).collect();
         self.dirty.extend(due);
+        for ((key, _), pause) in &mut self.pauses {
+            if pause.until.is_some_and(|until| until <= now) {
+                pause.until = None;
+                self.dirty.insert(key.clone());
+            }
+        }
     }
 
     /// Whoever appears, lapses, returns or publishes something else changes what is to be
@@ -360,9 +390,11 @@ impl Coordinator {
         }
     }
 
+    /// What this host has to say of exactly this Mapping at exactly this generation (T21).
     fn status_of(&self, key: &ObjectKey, record: &MappingRecord) -> Option<&MappingStatus> {
         let status = self.report.as_ref()?.mappings.get(key)?;
-        (status.observed_generation == record.generation).then_some(status)
+        let is_about = (&status.uid, status.observed_generation);
+        (is_about == (&record.uid, record.generation)).then_some(status)
     }
 
     fn is_me(&self, instance: &str) -> bool {

@@ -29,7 +29,7 @@ pub(super) enum Life {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 struct Seen {
     record: LeaseRecord,
-    /// When its renewal was first seen, on the clock of the watch.
+    /// When its renewal was first seen, on the clock of the watch and no earlier.
     at: u64,
     /// The same on the clock of this host.
     since: Timestamp,
@@ -40,27 +40,85 @@ struct Seen {
 pub(super) struct Peers {
     #[serde(with = "crate::objects::pairs")]
     leases: BTreeMap<LeaseName, Seen>,
-    /// Milliseconds during which this instance saw its own renewals.
+    /// Milliseconds during which this instance saw its own renewals, up to the latest.
     clock: u64,
+    /// No more than this lies between two renewals.
+    longest_gap: u64,
     /// The own renewal that the watch last showed, and when.
     own_renewal: Option<(String, Timestamp)>,
+    /// The version of the own Lease that the watch last showed.
+    own_shown: Option<String>,
+    /// The version that the latest answered renewal made, and when that was begun.
+    own_written: Option<(String, Timestamp)>,
+    /// Instances of which something is known, but no Lease, by when that was last news.
+    unheard_of: BTreeMap<String, Timestamp>,
 }
 
 impl Peers {
-    /// Milliseconds during which this instance saw its own renewals.
+    pub(super) fn new(longest_gap: u64) -> Self {
+        Self { longest_gap, ..Self::default() }
+    }
+
+    /// Milliseconds during which this instance saw its own renewals, up to the latest: at least
+    /// that much time has passed.
     pub(super) fn clock(&self) -> u64 {
         self.clock
     }
 
+    /// Where the clock will at most be found to have stood now: what begins now is never thought
+    /// to have begun earlier.
+    pub(super) fn clock_ahead(&self, now: Timestamp) -> u64 {
+        let since = self.own_renewal.as_ref().map_or(0, |(_, at)| now.0.saturating_sub(at.0));
+        self.clock + since.min(self.longest_gap)
+    }
+
     /// The own renewal came back through the watch: time has passed for others too, yet no more
     /// than lies between two renewals.
-    pub(super) fn renewal_seen(&mut self, renewed: &str, most: u64, now: Timestamp) {
-        match &self.own_renewal {
-            Some((last, _)) if last == renewed => return,
-            Some((_, at)) => self.clock += now.0.saturating_sub(at.0).min(most),
-            None => {}
+    pub(super) fn renewal_seen(&mut self, renewed: &str, now: Timestamp) {
+        if self.own_renewal.as_ref().is_some_and(|(last, _)| last == renewed) {
+            return;
         }
+        self.clock = self.clock_ahead(now);
         self.own_renewal = Some((renewed.to_owned(), now));
+    }
+
+    /// The watch shows the own Lease.
+    pub(super) fn own_shown(&mut self, version: &str) -> bool {
+        self.own_shown = Some(version.to_owned());
+        self.forget_unheard_of()
+    }
+
+    /// A renewal that was begun at `asked` made this version of the own Lease.
+    pub(super) fn own_written(&mut self, version: &str, asked: Timestamp) -> bool {
+        self.own_written = Some((version.to_owned(), asked));
+        self.forget_unheard_of()
+    }
+
+    /// There is news of an instance elsewhere. The watch of Leases may not have shown its Lease
+    /// yet.
+    pub(super) fn mentioned(&mut self, instance: &str, now: Timestamp) {
+        if self.lease(&LeaseName::Instance(instance.to_owned())).is_none() {
+            self.unheard_of.insert(instance.to_owned(), now);
+        }
+    }
+
+    /// Whether an instance without a Lease may have one that the watch has not shown yet.
+    pub(super) fn may_have_joined(&self, instance: &str) -> bool {
+        self.unheard_of.contains_key(instance)
+    }
+
+    /// A renewal that came back through the watch brought all Leases that were written before
+    /// it was begun: whoever was mentioned earlier and has none, has none. Whether there is such.
+    fn forget_unheard_of(&mut self) -> bool {
+        let (Some(shown), Some((written, asked))) = (&self.own_shown, &self.own_written) else {
+            return false;
+        };
+        if is_older(shown, written) {
+            return false;
+        }
+        let before = self.unheard_of.len();
+        self.unheard_of.retain(|_, mentioned| *mentioned >= *asked);
+        self.unheard_of.len() < before
     }
 
     /// Takes over a Lease unless a newer one is known (T22).
@@ -72,13 +130,20 @@ impl Peers {
         let renewal = |r: &LeaseRecord| (r.renewed.clone(), r.holder.clone());
         let (at, since) = match before {
             Some(b) if renewal(&b.record) == renewal(&record) => (b.at, b.since),
-            _ => (self.clock, now),
+            _ => (self.clock_ahead(now), now),
         };
+        if let LeaseName::Instance(instance) = &name {
+            self.unheard_of.remove(instance);
+        }
         self.leases.insert(name, Seen { record, at, since });
     }
 
-    pub(super) fn remove(&mut self, name: &LeaseName) {
+    /// Somebody deleted a Lease. Its instance makes it anew if it is alive.
+    pub(super) fn remove(&mut self, name: &LeaseName, now: Timestamp) {
         self.leases.remove(name);
+        if let LeaseName::Instance(instance) = name {
+            self.mentioned(instance, now);
+        }
     }
 
     pub(super) fn lease(&self, name: &LeaseName) -> Option<&LeaseRecord> {

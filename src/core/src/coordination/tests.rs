@@ -46,6 +46,7 @@ fn report(held: &[&str], serving: &[&str], released: bool) -> StatusReport {
         (true, false) => condition(reason::PROGRAMMED, false, reason::NO_INSTANCE),
     };
     let status = MappingStatus {
+        uid: "u".into(),
         observed_generation: if released { 2 } else { 1 },
         invalid: "no".into(),
         service_vip: None,
@@ -380,4 +381,169 @@ fn leadership_is_given_back_at_the_end_and_the_own_lease_is_not() {
     assert_eq!(story.leases[&LeaseName::Leader].holder, "");
     assert_eq!(story.leases[&instance("gw-a")].holder, "gw-a_1");
     assert_eq!(story.it.poll_timeout(), None);
+}
+
+/// The Mapping was accepted once, so that it has the finalizer, and lost its endpoint since.
+#[test]
+fn a_rejected_mapping_that_is_deleted_is_confirmed_as_removed() {
+    let mut known = record("1");
+    known.finalizers = vec![FINALIZER.into()];
+    // Another one leads, so that this instance does not simply know what it did itself.
+    let other = (instance("gw-b"), lease("gw-b_1", "7", &["203.0.113.10"]));
+    let leader = (LeaseName::Leader, lease("gw-b_1", "8", &[]));
+    let mut story = Story::begin(&[other, leader], Some(known));
+    story.input(Input::Report(Box::new(report(&["203.0.113.10"], &[], false))));
+    story.pass(HANDOVER_MILLIS / 1_000);
+    story.delete();
+    let mut rejected = report(&["203.0.113.10"], &[], true);
+    let status = rejected.mappings.get_mut(&key()).expect("it is reported");
+    status.invalid = "owned by another".into();
+    status.conditions[1].reason = reason::NOT_ACCEPTED.into();
+    story.input(Input::Report(Box::new(rejected)));
+    let entries = &story.mapping.as_ref().expect("gw-b has not confirmed").entries;
+    let said = records::condition(&entries[0].conditions, reason::PROGRAMMED).expect("told");
+    assert_eq!((said.reason.as_str(), said.generation), (reason::REMOVED, 2));
+}
+
+/// Renewals are 5 s apart; what begins between two of them does not count from the earlier.
+#[test]
+fn what_begins_between_two_renewals_is_not_taken_for_older() {
+    let other = (instance("gw-b"), lease("gw-b_1", "7", &["203.0.113.10"]));
+    let mut story = Story::begin(&[other], Some(record("1")));
+    story.input(Input::Report(Box::new(report(&[], &[], false))));
+    story.pass(4);
+    story.leases.insert(instance("gw-b"), lease("gw-b_1", "8", &["203.0.113.10"]));
+    story.pass(LEASE / 1_000);
+    let live = story.it.peers.life("gw-b", PATIENCE);
+    assert_eq!(live, Some(Life::Live), "it renewed {} s ago", LEASE / 1_000 - 1);
+}
+
+#[test]
+fn the_answer_about_a_mapping_that_has_a_successor_by_now_is_old_news() {
+    let mut story = Story::begin(&[], Some(record("200")));
+    story.it.handle_input(
+        story.now,
+        Input::Report(Box::new(report(&["203.0.113.10"], &["203.0.113.10"], false))),
+    );
+    // The first write to the Mapping itself is under way.
+    let mut first = None;
+    while let Some(output) = story.it.poll_output() {
+        match output {
+            Output::Write(id, write) if write.mapping().is_some() => {
+                first.get_or_insert((id, record("201")));
+            }
+            Output::Write(id, write) => {
+                let result = story.write(&write);
+                story.it.handle_input(story.now, Input::Written(id, result));
+            }
+            _ => {}
+        }
+        if first.is_some() {
+            break;
+        }
+    }
+    let (id, before) = first.expect("something is to be written");
+    let after = MappingRecord { uid: "v".into(), ..record("210") };
+    story.mapping = Some(after.clone());
+    story.it.handle_input(story.now, Input::Mappings([(key(), Some(after))].into()));
+    story
+        .it
+        .handle_input(story.now, Input::Written(id, Ok(Written::Mapping(Some(Box::new(before))))));
+    assert_eq!(story.it.mappings[&key()].uid, "v");
+}
+
+/// The answer to a renewal comes after the watch has told that somebody deleted the Lease.
+#[test]
+fn a_lease_that_is_gone_is_made_anew_whatever_a_late_answer_said() {
+    let mut story = Story::begin(&[], None);
+    story.input(Input::Report(Box::new(report(&["203.0.113.10"], &[], false))));
+    story.now = story.now.plus_millis(LEASE / 3);
+    story.it.handle_input(story.now, Input::Tick);
+    let mut late = Vec::new();
+    while let Some(output) = story.it.poll_output() {
+        if let Output::Write(id, write) = output {
+            late.push((id, story.write(&write)));
+        }
+    }
+    assert_eq!(late.len(), 2, "its own Lease and the leader's");
+    story.leases.clear();
+    let gone = [(instance("gw-a"), None), (LeaseName::Leader, None)];
+    story.it.handle_input(story.now, Input::Leases(gone.into()));
+    for (id, result) in late {
+        story.it.handle_input(story.now, Input::Written(id, result));
+    }
+    story.pass(1);
+    assert!(story.leases.contains_key(&instance("gw-a")), "{:?}", story.leases);
+    assert!(story.leases.contains_key(&LeaseName::Leader), "{:?}", story.leases);
+}
+
+/// The watch of Mappings is ahead of that of Leases.
+#[test]
+fn one_that_says_something_before_its_lease_is_seen_is_waited_for() {
+    let mut story = Story::begin(&[], Some(record("1")));
+    story.input(Input::Report(Box::new(report(&[], &[], false))));
+    let served = StatusCondition {
+        kind: reason::PROGRAMMED.into(),
+        truth: Truth::True,
+        reason: reason::SERVING.into(),
+        message: "served".into(),
+        generation: 1,
+        since: Timestamp(5),
+    };
+    let entry = AddressEntry {
+        address: address("203.0.113.10"),
+        instance: "gw-b".into(),
+        conditions: vec![served],
+    };
+    let mapping = story.mapping.as_mut().expect("it is there");
+    mapping.entries = vec![entry];
+    story.delete();
+    story.input(Input::Report(Box::new(report(&[], &[], true))));
+    let entries = |story: &Story| story.mapping.as_ref().map(|m| m.entries.len());
+    assert_eq!(entries(&story), Some(1), "gw-b may have joined just now");
+    // A renewal that was begun later comes back, and still no Lease of gw-b.
+    story.pass(LEASE / 3_000 + 1);
+    assert_eq!(entries(&story), None);
+}
+
+/// The second Mapping of a name has generation 1 too.
+#[test]
+fn what_was_reported_of_a_mapping_is_not_said_of_its_successor() {
+    let mut story = Story::begin(&[], Some(record("1")));
+    story.input(Input::Report(Box::new(report(&["203.0.113.10"], &["203.0.113.10"], false))));
+    let successor = MappingRecord { uid: "v".into(), ..record("900") };
+    story.version = 900;
+    story.mapping = Some(successor.clone());
+    story.input(Input::Mappings([(key(), Some(successor))].into()));
+    assert!(story.mapping.as_ref().expect("it is there").entries.is_empty());
+    let mut of_successor = report(&["203.0.113.10"], &["203.0.113.10"], false);
+    of_successor.mappings.get_mut(&key()).expect("it is reported").uid = "v".into();
+    story.input(Input::Report(Box::new(of_successor)));
+    assert_eq!(story.mapping.as_ref().expect("it is there").entries.len(), 1);
+}
+
+/// Somebody deleted its Lease while its own kernel still serves the Mapping.
+#[test]
+fn a_leader_without_a_lease_waits_for_itself_and_makes_the_lease_anew() {
+    let mut story = Story::begin(&[], Some(record("1")));
+    story.input(Input::Report(Box::new(report(&["203.0.113.10"], &["203.0.113.10"], false))));
+    story.leases.remove(&instance("gw-a"));
+    story.it.handle_input(story.now, Input::Leases([(instance("gw-a"), None)].into()));
+    story.delete();
+    assert!(story.mapping.is_some(), "its kernel was not read back");
+    assert!(story.leases.contains_key(&instance("gw-a")));
+    story.input(Input::Report(Box::new(report(&["203.0.113.10"], &[], true))));
+    assert_eq!(story.mapping, None);
+}
+
+/// Somebody deleted the Lease while the instance was down: what it serves is not let go of.
+#[test]
+fn what_is_remembered_stays_published_though_the_lease_is_gone() {
+    let mut story = Story::new();
+    story.it = Coordinator::new(story.it.config.clone(), Some([address("203.0.113.10")].into()));
+    story.watch_leases();
+    assert_eq!(story.leases[&instance("gw-a")].addresses, [address("203.0.113.10")].into());
+    assert!(story.published.is_empty(), "nothing is new for the gateway");
+    story.input(Input::Report(Box::new(report(&[], &[], false))));
+    assert!(story.leases[&instance("gw-a")].addresses.is_empty(), "the host has it no more");
 }

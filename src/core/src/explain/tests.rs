@@ -84,6 +84,7 @@ fn echo() -> Vec<ClusterObject> {
 fn mapping(name: &str, addresses: &[&str]) -> Mapping {
     Mapping {
         key: key(name),
+        uid: String::new(),
         generation: 1,
         created: None,
         deleting: false,

@@ -51,6 +51,7 @@ impl Reporter {
             mappings.insert(key.clone(), status);
         }
         for (key, status) in &mut mappings {
+            status.uid = cluster.mappings.get(key).map(|m| m.uid.clone()).unwrap_or_default();
             status.released = !dataplane.mappings.contains_key(key);
         }
         let events = verdicts(&self.draft.mappings, &mappings);
@@ -63,6 +64,7 @@ impl Reporter {
                 .into_iter()
                 .chain(violations.iter().map(ToString::to_string))
                 .collect(),
+            unpublished: unpublished(&dataplane, cluster),
             uplinks: uplinks(&dataplane),
             mappings,
         };
@@ -156,6 +158,7 @@ fn rejected(rejection: &Rejection, generation: i64) -> MappingStatus {
         Rejection::Conflict(_) => reason::CONFLICT,
     };
     MappingStatus {
+        uid: String::new(),
         observed_generation: generation,
         invalid: text.clone(),
         service_vip: None,
@@ -219,6 +222,7 @@ fn accepted(
     let of_family =
         |a: &IpAddr| pods.iter().copied().filter(|p| Family::of(p) == Family::of(a)).collect();
     MappingStatus {
+        uid: String::new(),
         observed_generation: mapping.generation,
         invalid: "no".into(),
         service_vip: None,
@@ -248,6 +252,11 @@ fn port_status(
         endpoints,
         waiting: resolved.waiting.as_ref().map(ToString::to_string),
     }
+}
+
+fn unpublished(dataplane: &Dataplane, cluster: &ClusterState) -> Vec<IpAddr> {
+    let held = dataplane.uplinks.values().flat_map(|uplink| &uplink.addresses);
+    held.copied().filter(|address| !cluster.may_serve(*address)).collect()
 }
 
 fn uplinks(dataplane: &Dataplane) -> BTreeMap<String, UplinkStatus> {

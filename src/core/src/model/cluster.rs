@@ -86,6 +86,10 @@ impl ClusterState {
 pub struct Mapping {
     /// Namespace and name.
     pub key: ObjectKey,
+    /// `metadata.uid`; empty where the source has none. It tells a Mapping from the next one of
+    /// its name, whose generations begin anew.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub uid: String,
     /// `metadata.generation`; 0 where the source has none.
     pub generation: i64,
     /// `metadata.creationTimestamp`; absent sorts last (T19).

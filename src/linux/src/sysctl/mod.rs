@@ -99,8 +99,9 @@ fn interface(key: &SysctlKey) -> &str {
 
 fn failure(key: impl fmt::Display, error: &io::Error) -> OpError {
     if error.kind() == io::ErrorKind::ReadOnlyFilesystem {
-        let detail = "is read-only here; in a container mount the host's /proc/sys/net below \
-                      another directory and name that with --sysctl-dir (SMARTNAT_SYSCTL_DIR)";
+        let detail = "is read-only here; a unit of systemd needs ReadWritePaths=/proc/sys/net, a \
+                      container the host's /proc/sys/net mounted below another directory, named \
+                      with --sysctl-dir (SMARTNAT_SYSCTL_DIR)";
         return OpError::new(OpErrorClass::Denied, object(key), detail);
     }
     let class = error.raw_os_error().map_or(OpErrorClass::Transient, class_of_errno);

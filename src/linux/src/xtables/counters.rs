@@ -1,7 +1,7 @@
 //! How often rules of ours were met.
 
 use smartnat_core::model::Family;
-use smartnat_core::objects::{CHAIN_PREFIX, XtTable, XtTableId};
+use smartnat_core::objects::{XtTable, XtTableId};
 use smartnat_core::ops::OpError;
 
 use super::diagnose;
@@ -33,9 +33,14 @@ impl RuleCounter {
 }
 
 impl Xtables {
-    /// The counters of all rules in chains of ours of one table, of both families. Starts one
-    /// process a family; none for a legacy table that is not there, since reading would make it.
-    pub fn rule_counters(&mut self, table: XtTable) -> Result<Vec<RuleCounter>, OpError> {
+    /// The counters of the rules of one table in chains whose names begin so, of both families.
+    /// Starts one process a family; none for a legacy table that is not there, since reading would
+    /// make it.
+    pub fn rule_counters(
+        &mut self,
+        table: XtTable,
+        chains: &str,
+    ) -> Result<Vec<RuleCounter>, OpError> {
         let mut counters = Vec::new();
         for family in Family::ALL {
             if self.flavour() == Flavour::Legacy && !legacy_table_exists(family, table) {
@@ -49,16 +54,18 @@ impl Xtables {
                 return Err(diagnose::failed_save(object, finished.status.code(), &stderr));
             }
             let text = String::from_utf8_lossy(&finished.stdout);
-            let ours = |counter: &RuleCounter| counter.chain.starts_with(CHAIN_PREFIX);
-            counters.extend(text.lines().filter_map(|line| parse(family, line)).filter(ours));
+            counters.extend(text.lines().filter_map(|line| parse(family, line, chains)));
         }
         Ok(counters)
     }
 }
 
-/// `[PACKETS:BYTES] -A CHAIN RULE`; `None` for what is no rule, or the rest of a rule of others.
-fn parse(family: Family, line: &str) -> Option<RuleCounter> {
+/// `[PACKETS:BYTES] -A CHAIN RULE`; `None` for what is no rule of such a chain.
+fn parse(family: Family, line: &str, chains: &str) -> Option<RuleCounter> {
     let (counts, rest) = line.strip_prefix('[')?.split_once("] -A ")?;
+    if !rest.starts_with(chains) {
+        return None;
+    }
     let (packets, bytes) = counts.split_once(':')?;
     let (chain, rule) = rest.split_once(' ').unwrap_or((rest, ""));
     Some(RuleCounter {
@@ -77,12 +84,13 @@ mod tests {
     #[test]
     fn a_line_has_counters_chain_rule_and_target() {
         let line = "[12:720] -A SMARTNAT-M-X -p tcp -m multiport --dports 80 -j SMARTNAT-P-Y";
-        let counter = parse(Family::V4, line).expect("well-formed");
+        let counter = parse(Family::V4, line, "SMARTNAT-M-").expect("well-formed");
         assert_eq!((counter.packets, counter.bytes), (12, 720));
         assert_eq!(counter.chain, "SMARTNAT-M-X");
         assert_eq!(counter.target(), Some("SMARTNAT-P-Y"));
+        assert_eq!(parse(Family::V4, line, "SMARTNAT-A-"), None, "of another chain");
         for wrong in ["[12] -A X", "[a:1] -A X -j Y", "[1:1] X"] {
-            assert_eq!(parse(Family::V4, wrong), None, "{wrong}");
+            assert_eq!(parse(Family::V4, wrong, ""), None, "{wrong}");
         }
     }
 }

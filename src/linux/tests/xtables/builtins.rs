@@ -40,6 +40,7 @@ fn t16_reading_makes_nothing() {
             assert!(xtables.foreign().expect("read").is_empty());
             assert!(xtables.builtins().expect("read").is_empty());
             assert_eq!(xtables.detect_other_ours().expect("read"), None);
+            assert!(xtables.rule_counters(XtTable::Nat, "SMARTNAT-").expect("read").is_empty());
             assert_eq!(nft_state(), "");
             let legacy = sh(
                 "cat /proc/thread-self/net/ip_tables_names /proc/thread-self/net/ip6_tables_names",

@@ -4,6 +4,7 @@
 mod common;
 
 mod builtins;
+mod counters;
 mod detection;
 mod failures;
 mod rules;

@@ -94,6 +94,9 @@ is the host's unless given. With --manifests, edit, add and delete files in the 
 follows. SIGHUP reads everything anew. With --backend simulated nothing is written to the cluster.
 SIGTERM and SIGINT end the program and leave the dataplane serving; `smartnat cleanup` removes it.
 
+Over HTTP on 127.0.0.1:8080 unless told otherwise: /healthz, /readyz, /healthcheck, /metrics, and
+/debug/snapshot for `smartnat explain --snapshot`.
+
 Files in the state directory, named by the inode of the network namespace (`stat -Lc %i /proc/self/ns/net`):
   INODE.status.json   what `smartnat status` shows
   INODE.stats.json    counters: operations, processes_started, syncs")]

@@ -96,7 +96,7 @@ async fn drive(
     tokio::spawn(signals.follow(to.clone(), Arc::clone(&reload)));
     tokio::spawn(host.follow(to.clone(), settings.gateway.clone()));
     let driver = Driver::new(Gateway::new(settings.gateway.clone()), kernel, journal);
-    let (driver, membership) = source.follow(settings, driver, to, reload)?;
+    let (driver, membership) = source.follow(settings, driver, to, reload, &monitor)?;
     let result = driver.run(incoming).await.map_err(|error| failed(&error));
     if let Some(membership) = membership {
         membership.leave().await;
@@ -128,6 +128,7 @@ impl Source {
         driver: Driver,
         to: mpsc::Sender<Incoming>,
         reload: Arc<Notify>,
+        monitor: &Monitor,
     ) -> Result<(Driver, Option<Membership>), CommandError> {
         match self {
             Self::Manifests(manifests) => {
@@ -135,11 +136,11 @@ impl Source {
                 Ok((driver, None))
             }
             Self::Cluster(client) if settings.gateway.backend == Backend::Simulated => {
-                membership::only_read(settings, client, to);
+                membership::only_read(settings, client, to, monitor);
                 Ok((driver, None))
             }
             Self::Cluster(client) => {
-                let (membership, listeners) = Membership::join(settings, client, to)?;
+                let (membership, listeners) = Membership::join(settings, client, to, monitor)?;
                 Ok((driver.with_listeners(listeners), Some(membership)))
             }
         }

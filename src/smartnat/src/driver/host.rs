@@ -139,6 +139,7 @@ impl Follower {
                 Err(error) => tracing::error!("who else needs forwarding is not known: {error}"),
             }
         }
+        tracing::debug!(links = host.links.len(), routes = host.routes.len(), "the host as it is");
         self.last = host.clone();
         self.to.send(Incoming::Host(host)).await
     }

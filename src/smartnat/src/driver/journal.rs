@@ -119,6 +119,7 @@ impl Journal {
         }
         // The status goes first: who waits for the ready file or the counters may read it.
         self.write_status(&report);
+        super::changes::log_changes(&self.recorder.last_status(), &report);
         self.recorder.status(Arc::from(report));
     }
 
@@ -160,6 +161,7 @@ impl Journal {
         let in_sync = report.is_some_and(|report| report.in_sync);
         let first = in_sync && self.syncs == 0;
         self.recorder.rest(in_sync);
+        self.tell_ready(report);
         if operations == 0 && !first {
             return;
         }
@@ -182,7 +184,16 @@ impl Journal {
             );
         }
         self.write_stats();
-        if first && let Some(path) = self.ready_file.take() {
+        self.tell_ready(report);
+    }
+
+    /// Whoever waits for the ready file finds the status and the counters written before it.
+    fn tell_ready(&mut self, report: Option<&StatusReport>) {
+        let serves = report.is_some_and(|r| r.in_sync && r.unpublished.is_empty());
+        if serves
+            && self.syncs > 0
+            && let Some(path) = self.ready_file.take()
+        {
             let content = format!("{}\n", std::process::id());
             warn_of(write_atomically(&path, content.as_bytes()), "ready", &path);
         }
@@ -194,9 +205,13 @@ impl Journal {
         }
     }
 
+    /// The run will end once what was begun is finished.
+    pub(super) fn ending(&self) {
+        self.recorder.ending();
+    }
+
     /// The run ends.
     pub(super) fn finish(&mut self) {
-        self.recorder.finish();
         self.write_stats();
         let Stats { operations, processes_started, syncs } = self.stats();
         tracing::info!(

@@ -1,5 +1,6 @@
 //! The loop that feeds the core with what happens and executes what it asks for.
 
+mod changes;
 pub mod host;
 mod journal;
 mod kernel_thread;
@@ -185,7 +186,8 @@ impl Driver {
     /// comes too soon goes with a later reading of the kernel.
     fn tell_good_cluster(&mut self) {
         let Some(listeners) = &self.listeners else { return };
-        let good = self.gateway.status().is_some_and(|status| status.read_back);
+        let status = self.gateway.status();
+        let good = status.is_some_and(|status| status.read_back && status.unpublished.is_empty());
         let soon = self.remembered.is_some_and(|at| at.elapsed() < REMEMBER_EVERY);
         if good && self.unremembered && !soon {
             listeners.clusters.send_replace(self.gateway.cluster().cloned().map(Arc::new));
@@ -230,6 +232,7 @@ impl Driver {
     }
 
     async fn stop(mut self) -> Result<(), ThreadEnded> {
+        self.journal.ending();
         if self.busy != Busy::No {
             if let Ok(done) = tokio::time::timeout(MAX_FINISH, self.kernel.done()).await {
                 self.finish(done?);

@@ -17,6 +17,7 @@ use super::memory::{Memory, remember};
 use super::notices::Notices;
 use crate::driver::{Incoming, Listeners};
 use crate::error::CommandError;
+use crate::monitor::Monitor;
 use crate::settings::Settings;
 
 /// Changes of the cluster that may wait.
@@ -48,6 +49,7 @@ impl Membership {
         settings: &Settings,
         client: Client,
         driver: mpsc::Sender<Incoming>,
+        monitor: &Monitor,
     ) -> Result<(Self, Listeners), CommandError> {
         let instance = settings.gateway.instance.clone();
         let namespace = settings.cluster.namespace.clone();
@@ -78,7 +80,8 @@ impl Membership {
         let on_failure = move |_: &_, error| drop(failed.try_send(error));
         tokio::spawn(recorder.follow(waiting_events, on_failure));
         let (stop, stopped) = oneshot::channel();
-        let member = tokio::spawn(Member::new(config, remembered, ends).run(stopped));
+        let member = Member::new(config, remembered, ends, monitor.clone());
+        let member = tokio::spawn(member.run(stopped));
         let memory = tokio::spawn(remember(memory, clusters));
         let listeners = Listeners { reports: reports_in, clusters: clusters_in, events };
         Ok((Self { stop, member, memory }, listeners))
@@ -110,12 +113,17 @@ fn recall(memory: &Memory) -> Option<ClusterState> {
 }
 
 /// Tells `driver` of the cluster and writes nothing there.
-pub fn only_read(settings: &Settings, client: Client, driver: mpsc::Sender<Incoming>) {
+pub fn only_read(
+    settings: &Settings,
+    client: Client,
+    driver: mpsc::Sender<Incoming>,
+    monitor: &Monitor,
+) {
+    let mut notices = Notices::new(monitor.clone());
     let (told, mut source) = mpsc::channel(QUEUE);
     let options = SourceOptions::new(settings.cluster.namespace.clone(), lease_selector());
     tokio::spawn(source::follow(client, options, told));
     tokio::spawn(async move {
-        let mut notices = Notices::default();
         while let Some(event) = source.recv().await {
             match event {
                 SourceEvent::Changed { objects, .. } => {
@@ -125,7 +133,8 @@ pub fn only_read(settings: &Settings, client: Client, driver: mpsc::Sender<Incom
                 }
                 SourceEvent::Trouble(trouble) => notices.trouble(&trouble),
                 SourceEvent::Recovered(resource) => notices.recovered(resource),
-                SourceEvent::Leases(_) | SourceEvent::Relisted(_) => {}
+                SourceEvent::Relisted(resource) => notices.relisted(resource),
+                SourceEvent::Leases(_) => {}
             }
         }
     });

@@ -18,6 +18,7 @@ use tokio::task::JoinSet;
 use super::feed::Feed;
 use super::notices::Notices;
 use crate::driver::Incoming;
+use crate::monitor::Monitor;
 
 /// A write that takes longer is given up; whether it was done, the watch will tell.
 const MAX_WRITE: Duration = Duration::from_secs(15);
@@ -64,7 +65,7 @@ pub(super) struct MemberEnds {
     pub(super) driver: mpsc::Sender<Incoming>,
 }
 
-type Answer = (WriteId, Result<Written, WriteError>);
+type Answer = (WriteId, Write, Result<Written, WriteError>);
 
 /// A member.
 #[derive(Debug)]
@@ -89,6 +90,7 @@ impl Member {
         config: CoordinationConfig,
         remembered: Option<ClusterState>,
         ends: MemberEnds,
+        monitor: Monitor,
     ) -> Self {
         let published = remembered.as_ref().and_then(|r| r.published.clone());
         let wait = remembered.as_ref().map(|_| tokio::time::Instant::now() + MAX_WAIT_FOR_CLUSTER);
@@ -97,7 +99,7 @@ impl Member {
             feed: Feed::new(remembered),
             ends,
             clock: Clock::start(),
-            notices: Notices::default(),
+            notices: Notices::new(monitor),
             writes: JoinSet::new(),
             leases: BTreeMap::new(),
             remember_at: wait,
@@ -177,13 +179,16 @@ impl Member {
         self.writes.spawn(async move {
             let result = tokio::time::timeout(MAX_WRITE, writer.execute(&write)).await;
             let late = || WriteError::Transient(format!("no answer within {MAX_WRITE:?}"));
-            (id, result.unwrap_or_else(|_| Err(late())))
+            (id, write, result.unwrap_or_else(|_| Err(late())))
         });
     }
 
     fn written(&mut self, written: Result<Answer, tokio::task::JoinError>) {
         match written {
-            Ok((id, result)) => self.input(Input::Written(id, result)),
+            Ok((id, write, result)) => {
+                self.notices.written(&write, &result);
+                self.input(Input::Written(id, result));
+            }
             Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
             Err(_) => {}
         }
@@ -209,9 +214,7 @@ impl Member {
             }
             SourceEvent::Trouble(trouble) => self.notices.trouble(&trouble),
             SourceEvent::Recovered(resource) => self.notices.recovered(resource),
-            SourceEvent::Relisted(resource) => {
-                tracing::debug!(%resource, "listed anew");
-            }
+            SourceEvent::Relisted(resource) => self.notices.relisted(resource),
         }
         Ok(())
     }

@@ -101,10 +101,11 @@ pub(super) async fn remember(
             Ok(Ok(())) => failing = false,
             _ => {}
         }
-        // The end is not waited for in vain: closing wakes it up.
+        // A copy, since waiting for the end must not take note of what comes before it.
+        let mut end = states.clone();
         tokio::select! {
             () = tokio::time::sleep(PAUSE) => {}
-            _ = states.wait_for(|_| false) => {}
+            _ = end.wait_for(|_| false) => {}
         }
     }
 }

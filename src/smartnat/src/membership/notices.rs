@@ -1,10 +1,12 @@
 //! What coordination and the watches tell the operator of this host, without repeating it.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use smartnat_cluster::source::{WatchTrouble, WatchedResource};
-use smartnat_core::coordination::{LeaseName, Notice, Write, WriteError};
+use smartnat_core::coordination::{LeaseName, Notice, Write, WriteError, Written};
+
+use crate::monitor::Monitor;
 
 /// The same trouble is told again after this time.
 const REPEAT: Duration = Duration::from_mins(5);
@@ -12,13 +14,48 @@ const REPEAT: Duration = Duration::from_mins(5);
 const MAX_REMEMBERED: usize = 100;
 
 /// Remembers what was told.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Notices {
     told: BTreeMap<String, Instant>,
+    monitor: Monitor,
 }
 
 impl Notices {
+    pub(super) fn new(monitor: Monitor) -> Self {
+        Self { told: BTreeMap::new(), monitor }
+    }
+
+    /// Something was written, or not.
+    pub(super) fn written(&self, write: &Write, result: &Result<Written, WriteError>) {
+        let metrics = self.monitor.metrics();
+        let kind = match write {
+            Write::Lease { .. } => "lease",
+            Write::Entries { .. } | Write::Summary { .. } => "status",
+            Write::Finalizers { .. } => "finalizer",
+        };
+        match result {
+            Ok(_) => {
+                metrics.api_write(kind, "ok");
+                if matches!(write, Write::Lease { name: LeaseName::Instance(_), .. }) {
+                    metrics.lease_renewed(SystemTime::now());
+                }
+            }
+            Err(error) => {
+                metrics.api_write(kind, class_of(error));
+                metrics.api_error(class_of(error));
+            }
+        }
+    }
+
+    pub(super) fn relisted(&self, resource: WatchedResource) {
+        self.monitor.metrics().watch_restarted(resource.plural());
+        tracing::debug!(%resource, "listed anew");
+    }
+
     pub(super) fn notice(&mut self, notice: &Notice) {
+        if let Notice::Leading(leads) = notice {
+            self.monitor.metrics().leader(*leads);
+        }
         match notice {
             Notice::Joined => tracing::info!("this instance has its Lease"),
             Notice::Leading(true) => tracing::info!("this instance leads now"),
@@ -47,6 +84,7 @@ impl Notices {
     }
 
     pub(super) fn event_failed(&mut self, error: &WriteError) {
+        self.monitor.metrics().api_error(class_of(error));
         let text = match error {
             WriteError::Refused(text) | WriteError::Transient(text) => text.as_str(),
             WriteError::Conflict => "it was changed by others",
@@ -59,6 +97,7 @@ impl Notices {
 
     pub(super) fn trouble(&mut self, trouble: &WatchTrouble) {
         let class = trouble.class.label();
+        self.monitor.metrics().api_error(class);
         if self.is_news(format!("watch {} {class}", trouble.resource)) {
             tracing::warn!(resource = %trouble.resource, class, "{trouble}; trying again");
         }
@@ -80,6 +119,15 @@ impl Notices {
             self.told.clear();
         }
         self.told.insert(key, now).is_none()
+    }
+}
+
+fn class_of(error: &WriteError) -> &'static str {
+    match error {
+        WriteError::Conflict => "conflict",
+        WriteError::NotFound => "not-found",
+        WriteError::Refused(_) => "refused",
+        WriteError::Transient(_) => "transient",
     }
 }
 

@@ -9,7 +9,7 @@ use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, X_CONTENT_T
 use hyper::{Method, Response, StatusCode};
 use tokio::sync::Semaphore;
 
-use super::server::SnapshotSource;
+use super::server::{SnapshotSource, is_from_here};
 use super::{Monitor, Scraper};
 
 /// A driver that does not hand out a snapshot within this is busy with the kernel or hangs.
@@ -60,7 +60,7 @@ impl Answerer {
             "/readyz" => verdict(&health.why_not_ready(now), "ready\n"),
             "/healthcheck" => verdict(&health.why_dead(now), &format!("OK {}", rfc3339())),
             "/metrics" => self.metrics().await,
-            "/debug/snapshot" if peer.ip().to_canonical().is_loopback() => self.snapshot().await,
+            "/debug/snapshot" if is_from_here(peer) => self.snapshot().await,
             "/debug/snapshot" => text(
                 StatusCode::FORBIDDEN,
                 "a snapshot is handed out to this host alone; ask on it, on a loopback address\n",

@@ -141,7 +141,15 @@ impl Health {
         reasons.extend(state.held_back.iter().map(|(who, why)| format!("{who}: {why}")));
         match &state.report {
             None => reasons.push("the dataplane has not been programmed yet".into()),
-            Some(report) if report.in_sync => {}
+            Some(report) if report.in_sync && report.unpublished.is_empty() => {}
+            Some(report) if report.in_sync => {
+                let addresses: Vec<String> =
+                    report.unpublished.iter().map(ToString::to_string).collect();
+                reasons.push(format!(
+                    "not yet published in the Lease of this instance: {}",
+                    addresses.join(", ")
+                ));
+            }
             Some(report) if report.degraded.is_empty() => {
                 reasons.push("the kernel does not hold what is wanted yet".into());
             }

@@ -114,6 +114,11 @@ impl Recorder {
         self.metrics().stage(stage, since.elapsed());
     }
 
+    /// The status before the next one; an empty one before the first.
+    pub(crate) fn last_status(&self) -> Arc<StatusReport> {
+        self.monitor.health().report().unwrap_or_default()
+    }
+
     /// The status changed.
     pub(crate) fn status(&self, report: Arc<StatusReport>) {
         self.monitor.health().reported(report);
@@ -140,8 +145,8 @@ impl Recorder {
         }
     }
 
-    /// The run ends.
-    pub(crate) fn finish(&self) {
+    /// The run will end soon.
+    pub(crate) fn ending(&self) {
         self.monitor.health().ending();
     }
 }

@@ -39,6 +39,13 @@ impl Scraper {
     /// Returns when the counters are up to date, or will not be soon.
     pub(super) async fn refresh(&self) {
         let Some(source) = &self.source else { return };
+        if tokio::time::timeout(PATIENCE, self.read_if_old(source)).await.is_err() {
+            tracing::debug!("the counters of Mappings take longer than {PATIENCE:?} to read");
+        }
+    }
+
+    /// What is given up waiting for goes on, and the next one waits for it.
+    async fn read_if_old(&self, source: &Shared) {
         let mut reading = self.reading.lock().await;
         if reading.ended.is_some_and(|at| at.elapsed() < FRESH) {
             return;
@@ -47,9 +54,9 @@ impl Scraper {
             let (monitor, source) = (self.monitor.clone(), Arc::clone(source));
             tokio::task::spawn_blocking(move || read(&monitor, &source))
         });
-        if tokio::time::timeout(PATIENCE, task).await.is_ok() {
-            *reading = Reading { task: None, ended: Some(Instant::now()) };
-        }
+        // A panic in it has been reported where it happened.
+        let _ = task.await;
+        *reading = Reading { task: None, ended: Some(Instant::now()) };
     }
 }
 

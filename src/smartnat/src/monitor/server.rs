@@ -19,8 +19,11 @@ use super::answer::Answerer;
 use super::{Monitor, Scraper};
 use crate::driver::Incoming;
 
-/// Connections at once: a few probes and scrapers, each for a moment.
-const MAX_CONNECTIONS: usize = 64;
+/// Connections at once: a few probes and scrapers, each for a moment. Those of this host have
+/// places of their own, so that nobody outside can keep a probe from its answer.
+const MAX_FROM_HERE: usize = 16;
+/// The same for all others.
+const MAX_FROM_ELSEWHERE: usize = 48;
 /// A peer that takes longer to send its request is dropped.
 const HEADER_TIME: Duration = Duration::from_secs(5);
 /// A request with more bytes before its body is refused; no body is ever read.
@@ -107,13 +110,24 @@ impl Drop for Server {
     }
 }
 
+/// Whether a peer is on this host and says so by a loopback address.
+pub(super) fn is_from_here(peer: SocketAddr) -> bool {
+    peer.ip().to_canonical().is_loopback()
+}
+
 async fn serve(listener: TcpListener, answerer: Arc<Answerer>) {
-    let free = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let from_here = Arc::new(Semaphore::new(MAX_FROM_HERE));
+    let from_elsewhere = Arc::new(Semaphore::new(MAX_FROM_ELSEWHERE));
     loop {
-        let Ok(permit) = Arc::clone(&free).acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, peer)) => {
-                tokio::spawn(converse(stream, peer, Arc::clone(&answerer), permit));
+                let places = if is_from_here(peer) { &from_here } else { &from_elsewhere };
+                // Whoever finds none is better off with a clear end than with a wait.
+                let Ok(place) = Arc::clone(places).try_acquire_owned() else {
+                    tracing::debug!(%peer, "a request is not accepted: too many at once");
+                    continue;
+                };
+                tokio::spawn(converse(stream, peer, Arc::clone(&answerer), place));
             }
             Err(error) => {
                 tracing::warn!("a request for health or metrics can't be accepted: {error}");
@@ -127,7 +141,7 @@ async fn converse(
     stream: TcpStream,
     peer: SocketAddr,
     answerer: Arc<Answerer>,
-    _permit: OwnedSemaphorePermit,
+    _place: OwnedSemaphorePermit,
 ) {
     let service = service_fn(move |request| {
         let answerer = Arc::clone(&answerer);

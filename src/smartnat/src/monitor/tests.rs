@@ -130,6 +130,35 @@ fn requests_are_bounded() {
 }
 
 #[test]
+fn too_many_at_once_are_turned_away_until_there_is_room() {
+    let served = serve(None);
+    let address = served.server.address();
+    let connect = || {
+        let stream = TcpStream::connect(address).expect("it listens");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
+        stream
+    };
+    let idle: Vec<TcpStream> = (0..16).map(|_| connect()).collect();
+    let begin = Instant::now();
+    let turned_away = connect().read(&mut [0; 1]);
+    assert!(!matches!(turned_away, Ok(1..)), "{turned_away:?}");
+    assert!(begin.elapsed() < Duration::from_secs(3), "at once, not with the idle ones");
+    drop(idle);
+    let end = Instant::now() + PATIENCE;
+    let request = b"HEAD /healthz HTTP/1.1\r\nHost: x\r\n\r\n";
+    loop {
+        let mut stream = connect();
+        let mut answer = String::new();
+        let sent = stream.write_all(request).and_then(|()| stream.read_to_string(&mut answer));
+        if sent.is_ok() && answer.starts_with("HTTP/1.1 200") {
+            assert!(answer.ends_with("\r\n\r\n"), "HEAD has no body: {answer}");
+            return;
+        }
+        assert!(Instant::now() < end, "there is room again: {answer}");
+    }
+}
+
+#[test]
 fn a_server_that_is_dropped_frees_its_port() {
     let served = serve(None);
     let address = served.server.address();
@@ -200,6 +229,7 @@ fn two_mappings() -> StatusReport {
     };
     let serves = MappingStatus {
         observed_generation: 1,
+        uid: String::new(),
         invalid: "no".into(),
         service_vip: None,
         configured_addresses: [(external, Vec::new())].into(),
@@ -339,4 +369,80 @@ async fn scrapes_that_follow_close_share_a_reading_and_a_failed_one_tells_older_
     let text = monitor.render().expect("rendered");
     assert!(text.contains(&line(2)), "{text}");
     assert!(text.contains("smartnat_traffic_read_failures_total 1\n"), "{text}");
+}
+
+/// The names of all metrics, with the suffixes of their series.
+fn all_names() -> Vec<String> {
+    let monitor = Monitor::new(PATIENCE);
+    let metrics = monitor.metrics();
+    metrics.api_error("conflict");
+    metrics.watch_restarted("services");
+    metrics.api_write("status", "ok");
+    metrics.leader(true);
+    metrics.lease_renewed(SystemTime::now());
+    metrics.event(EventKind::Accepted);
+    metrics.read("objects", None);
+    metrics.transaction(smartnat_core::ops::Domain::Sets, 1, None);
+    let report = two_mappings();
+    monitor.traffic().add(&RuleCounts { rules: Vec::new(), flows: Some(Vec::new()) }, &report);
+    make_ready(&monitor, report);
+    let text = monitor.render().expect("rendered");
+    let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
+    types
+        .map(|(name, kind)| match kind {
+            "counter" => format!("{name}_total"),
+            "info" => format!("{name}_info"),
+            _ => name.to_owned(),
+        })
+        .collect()
+}
+
+fn names_in(text: &str) -> std::collections::BTreeSet<&str> {
+    let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    words.filter(|word| word.starts_with("smartnat_")).collect()
+}
+
+#[test]
+fn guide_alerts_and_dashboard_name_metrics_that_exist_and_the_guide_names_all() {
+    let mut names = all_names();
+    // Only where the kernel tracks connections.
+    names.extend(["", "_limit"].map(|end| format!("smartnat_conntrack_entries{end}")));
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let read = |path: &str| std::fs::read_to_string(root.join(path)).expect(path);
+    let guide = read("docs/monitoring.md");
+    for path in [
+        "docs/monitoring.md",
+        "deploy/alerts/smartnat.rules.yaml",
+        "deploy/dashboards/smartnat.json",
+    ] {
+        let text = read(path);
+        let told = names_in(&text);
+        assert!(!told.is_empty(), "{path}");
+        for name in told {
+            let plain = name.strip_suffix("_bucket").unwrap_or(name);
+            assert!(names.iter().any(|known| known == plain), "{path}: there is no {name}");
+        }
+    }
+    let told = names_in(&guide);
+    for name in &names {
+        assert!(told.contains(name.as_str()), "the guide does not tell of {name}");
+    }
+}
+
+#[test]
+fn alerts_and_dashboard_are_well_formed() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy");
+    let read = |path: &str| std::fs::read_to_string(root.join(path)).expect(path);
+    let rules: serde_json::Value =
+        serde_yaml_ng::from_str(&read("alerts/smartnat.rules.yaml")).expect("YAML");
+    for rule in rules["groups"][0]["rules"].as_array().expect("rules") {
+        for field in ["alert", "expr"] {
+            assert!(rule[field].is_string(), "{field} of {rule}");
+        }
+        assert!(rule["labels"]["severity"].is_string(), "{rule}");
+        assert!(rule["annotations"]["summary"].is_string(), "{rule}");
+    }
+    let dashboard: serde_json::Value =
+        serde_json::from_str(&read("dashboards/smartnat.json")).expect("JSON");
+    assert!(dashboard["panels"].as_array().is_some_and(|panels| panels.len() > 5));
 }

@@ -173,7 +173,8 @@ const NEW_CONNECTIONS: &str = "First packets of connections by Mapping: translat
     (one a connection), refused by allowedSources or met by nobody home (one a packet, since none \
     opens a connection). From rule counters; what a rule counted between the last scrape and its \
     rewriting is lost";
-const PACKETS: &str = "Packets of connections by Mapping, in from clients and out to them. From \
+const PACKETS: &str = "Packets of connections by Mapping, in from clients and out to them; egress is \
+    left out. From \
     connection tracking, and only where net.netfilter.nf_conntrack_acct is 1; what a connection \
     carried between the last scrape and its end is lost";
 const BYTES: &str = "Bytes of these packets, with their IP headers";

@@ -16,6 +16,7 @@ fn key() -> ObjectKey {
 fn cluster() -> ClusterState {
     let mapping = Mapping {
         key: key(),
+        uid: String::new(),
         generation: 3,
         created: None,
         deleting: false,

@@ -10,6 +10,8 @@ use super::{RuleCounts, TrafficSource};
 
 /// Connections that are looked at; each takes some 50 bytes between two scrapes.
 const MAX_FLOWS: usize = 1 << 18;
+/// Chains of Mappings, as [`smartnat_core::names::mapping_chain`] names them.
+pub(super) const MAPPING_CHAINS: &str = "SMARTNAT-M-";
 /// Whether the kernel counts what connections carry.
 const ACCOUNTING: &str = "/proc/sys/net/netfilter/nf_conntrack_acct";
 
@@ -34,7 +36,7 @@ impl TrafficSource for KernelTraffic {
     fn read(&mut self) -> Result<RuleCounts, OpError> {
         let mut xtables = Xtables::detect(self.flavour, self.settings)
             .map_err(|error| OpError::new(OpErrorClass::NotFound, "iptables", error))?;
-        let rules = xtables.rule_counters(XtTable::Nat)?;
+        let rules = xtables.rule_counters(XtTable::Nat, MAPPING_CHAINS)?;
         let counts = std::fs::read_to_string(ACCOUNTING).is_ok_and(|text| text.trim() == "1");
         let flows = if counts {
             Some(ConntrackClient::open()?.counters(&self.translated, MAX_FLOWS)?)

@@ -28,6 +28,7 @@ fn status(addresses: &[&str], ports: &[&str]) -> MappingStatus {
     };
     MappingStatus {
         observed_generation: 1,
+        uid: String::new(),
         invalid: "no".into(),
         service_vip: None,
         configured_addresses: addresses.iter().map(|a| (address(a), Vec::new())).collect(),
@@ -80,6 +81,7 @@ fn the_rules_of_a_lowered_mapping_are_told_apart_by_their_targets() {
     let config = GatewayConfig { uplink_names: vec!["eth1".into()], ..GatewayConfig::default() };
     let mapping = Mapping {
         key: key("echo"),
+        uid: String::new(),
         generation: 1,
         created: None,
         deleting: false,
@@ -96,6 +98,7 @@ fn the_rules_of_a_lowered_mapping_are_told_apart_by_their_targets() {
     let compiled =
         compile(&cluster, &host, &config, &UplinkNumbers::new(), &KernelState::default());
     let objects = lower(&compiled.dataplane);
+    assert!(mapping_chain(&key("echo")).0.starts_with(kernel::MAPPING_CHAINS));
     let nat = &objects.xtables[&XtTableId { family: Family::V4, table: XtTable::Nat }];
     let texts = nat.chains[&mapping_chain(&key("echo"))].iter().map(|rule| {
         let text = render_rule(Family::V4, rule);

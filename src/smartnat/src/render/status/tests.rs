@@ -11,6 +11,7 @@ fn condition_of(kind: &str, status: bool, why: &str, message: &str) -> Condition
 
 fn mapping(conditions: Vec<Condition>, ports: Vec<PortStatus>) -> MappingStatus {
     MappingStatus {
+        uid: String::new(),
         observed_generation: 1,
         invalid: "no".into(),
         service_vip: None,
@@ -56,6 +57,7 @@ fn every_mapping_has_a_line_and_every_failure_a_reason() {
     let report = StatusReport {
         instance: "gw1".into(),
         read_back: true,
+        unpublished: Vec::new(),
         in_sync: false,
         degraded: vec!["chain x: busy".into()],
         uplinks: BTreeMap::from([("eth1".to_owned(), uplink)]),

@@ -1,0 +1,200 @@
+//! What must never happen, whatever goes wrong: looked at when a write begins and when the
+//! server has done it, against the kernels themselves.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use smartnat_core::coordination::{
+    AddressEntry, FINALIZER, LeaseName, Truth, Write, WriteError, Written,
+};
+use smartnat_core::model::{Family, Mapping, ObjectKey, PortRange, Protocol};
+use smartnat_core::names::{address_chain, mapping_chain};
+use smartnat_core::objects::{L4Match, XtMatch, XtRule, XtTable, XtTableId, XtTarget};
+use smartnat_core::status::reason;
+
+use super::Host;
+use crate::SimKernel;
+use crate::api_server::{ApiServer, Kind, Object, StoredMapping};
+
+/// What can be seen from above.
+#[derive(Clone, Copy)]
+pub(super) struct Look<'a> {
+    pub(super) now: u64,
+    /// The host whose write it is.
+    pub(super) by: &'a str,
+    pub(super) hosts: &'a BTreeMap<String, Host>,
+    pub(super) server: &'a ApiServer,
+}
+
+/// What was seen so far.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Judge {
+    violations: Vec<String>,
+    /// So long a lapsed instance holds up a deletion.
+    patience: u64,
+    /// When the server last took a renewal of an instance.
+    renewals: BTreeMap<String, (u64, u64)>,
+}
+
+impl Judge {
+    pub(super) fn new(patience: u64) -> Self {
+        Self { patience, ..Self::default() }
+    }
+
+    pub(super) fn violations(&self) -> &[String] {
+        &self.violations
+    }
+
+    pub(super) fn write_begins(
+        &mut self,
+        now: u64,
+        name: &str,
+        host: &Host,
+        server: &ApiServer,
+        write: &Write,
+    ) {
+        match write {
+            Write::Entries { mapping, instance, entries, .. } if *instance == host.instance => {
+                for entry in entries {
+                    let found = untrue(server, &host.kernel, mapping, entry);
+                    self.violations.extend(found.map(|w| format!("{now} ms: {name}: T21: {w}")));
+                }
+            }
+            Write::Entries { .. } | Write::Summary { .. } | Write::Finalizers { .. } => {
+                let holder = server.lease(&LeaseName::Leader).map(|l| l.holder.as_str());
+                if holder != Some(name) {
+                    let text =
+                        format!("{name} writes as the leader, which is {holder:?}: {write:?}");
+                    self.violations.push(format!("{now} ms: {text}"));
+                }
+            }
+            Write::Lease { .. } => {}
+        }
+    }
+
+    pub(super) fn written(
+        &mut self,
+        look: Look<'_>,
+        write: &Write,
+        before: Option<&StoredMapping>,
+        result: &Result<Written, WriteError>,
+    ) {
+        match (write, before, result) {
+            (
+                Write::Lease { name: LeaseName::Instance(instance), duration_millis, .. },
+                _,
+                Ok(_),
+            ) => {
+                self.renewals.insert(instance.clone(), (look.now, *duration_millis));
+            }
+            (Write::Finalizers { finalizers, .. }, Some(before), Ok(_))
+                if before.record.deleting && !finalizers.iter().any(|f| f == FINALIZER) =>
+            {
+                self.removed(look, before);
+            }
+            _ => {}
+        }
+    }
+
+    /// T20: nobody holds anything of what goes, but who lapsed and was waited for.
+    fn removed(&mut self, look: Look<'_>, mapping: &StoredMapping) {
+        let Look { now, by, hosts, server } = look;
+        let (uid, patience) = (&mapping.record.uid, self.patience);
+        let deleted =
+            server.history(Kind::Mappings).iter().find_map(|change| match &change.object {
+                Some(Object::Mapping(m)) if m.record.uid == *uid && m.record.deleting => {
+                    Some(change.at)
+                }
+                _ => None,
+            });
+        let waited = now.saturating_sub(deleted.unwrap_or(now));
+        for (name, host) in hosts {
+            if !holds_anything_of(&host.kernel, mapping.key()) {
+                continue;
+            }
+            let (renewed, lease) = self.renewals.get(&host.instance).copied().unwrap_or_default();
+            let silent = now.saturating_sub(renewed);
+            // An instance whose Lease somebody deleted is none until it has made it anew.
+            let lease_name = LeaseName::Instance(host.instance.clone());
+            let nobody = name != by && server.lease(&lease_name).is_none();
+            let excused = nobody
+                || silent >= lease
+                    && (waited >= patience || silent >= lease.saturating_add(patience));
+            if !excused {
+                let text = format!(
+                    "{} goes while {name} holds something of it: renewed {silent} ms ago, deleted {waited} ms ago",
+                    mapping.key()
+                );
+                self.violations.push(format!("{now} ms: T20: {text}"));
+            }
+        }
+    }
+}
+
+/// T21: an entry that says Programmed of a generation that the kernel does not serve.
+fn untrue(
+    server: &ApiServer,
+    kernel: &SimKernel,
+    key: &ObjectKey,
+    entry: &AddressEntry,
+) -> Option<String> {
+    let programmed = entry.conditions.iter().find(|c| c.kind == reason::PROGRAMMED)?;
+    if programmed.truth != Truth::True {
+        return None;
+    }
+    // Incarnations of one name are told apart by nothing in an entry: any of that generation will do.
+    let mut of_generation =
+        server.history(Kind::Mappings).iter().rev().filter_map(|change| match &change.object {
+            Some(Object::Mapping(m)) if m.key() == key => {
+                (m.record.generation == programmed.generation).then_some(&m.written)
+            }
+            _ => None,
+        });
+    let true_of_it = of_generation.any(|mapping| serves(kernel, entry.address, mapping));
+    (!true_of_it).then(|| {
+        let generation = programmed.generation;
+        format!("{key} is said to be served on {} at generation {generation}", entry.address)
+    })
+}
+
+/// Whether all ports of a Mapping are exposed on an address.
+fn serves(kernel: &SimKernel, address: IpAddr, mapping: &Mapping) -> bool {
+    mapping.spec.ports.iter().all(|port| {
+        let text = port.protocol.as_deref().unwrap_or("tcp").to_lowercase();
+        let protocol = Protocol::ALL.into_iter().find(|p| p.name() == text);
+        let number = port.port.and_then(|p| u16::try_from(p).ok()).and_then(PortRange::single);
+        let (Some(protocol), Some(ports)) = (protocol, number) else { return false };
+        exposes(kernel, address, protocol, ports.first(), &mapping.key)
+    })
+}
+
+/// Whether a kernel sends what arrives for an external endpoint to a Mapping.
+pub fn exposes(
+    kernel: &SimKernel,
+    address: IpAddr,
+    protocol: Protocol,
+    port: u16,
+    key: &ObjectKey,
+) -> bool {
+    let id = XtTableId { family: Family::of(&address), table: XtTable::Nat };
+    let table = kernel.xtables().table(id);
+    let chain = table.and_then(|t| t.chain(&address_chain(address)));
+    let target = XtTarget::Jump(mapping_chain(key));
+    let has_port = |rule: &XtRule| {
+        rule.matches.iter().any(|m| match m {
+            XtMatch::DestinationPorts(ports) => ports.iter().any(|p| p.contains(port)),
+            _ => false,
+        })
+    };
+    let first = chain
+        .into_iter()
+        .flatten()
+        .find(|rule| rule.protocol == Some(L4Match::Transport(protocol)) && has_port(rule));
+    first.is_some_and(|rule| rule.target == target)
+}
+
+/// Whether a kernel holds a chain of a Mapping.
+pub fn holds_anything_of(kernel: &SimKernel, key: &ObjectKey) -> bool {
+    let chain = mapping_chain(key);
+    kernel.xtables().tables().any(|table| table.chain(&chain).is_some())
+}
