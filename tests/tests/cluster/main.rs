@@ -7,6 +7,7 @@ mod background;
 mod fleet;
 mod fresh;
 mod objects;
+mod requests;
 #[allow(dead_code, reason = "these tests need some of the words of the program's")]
 #[path = "../binary/station.rs"]
 mod station;
@@ -16,7 +17,10 @@ mod c02_deletion;
 mod c03_conflict;
 mod c04_outage;
 mod c05_watches;
+mod c06_bursts;
+mod c06_rolling;
 mod c07_kills;
+mod c08_scale;
 mod c09_bad_input;
 mod c11_handover;
 mod c12_events;
