@@ -4,20 +4,11 @@ use serde_json::json;
 
 use crate::fleet::{Fleet, external, is_true, mapping_of};
 
-fn serving() -> Option<(Fleet, crate::station::Run)> {
-    let fleet = Fleet::new(1)?;
-    fleet.echo("default", &[1]);
-    fleet.map("default", "echo", &[1]);
-    let run = fleet.serve(1);
-    fleet.wait_answer(1, Some("pod1"));
-    fleet.wait_mapping("default", "echo", |m| is_true(m, "Programmed"));
-    Some((fleet, run))
-}
-
 /// A restart that changes nothing does nothing (T15), also when nothing is remembered on disk.
 #[test]
 fn a_restart_changes_nothing_with_or_without_memory() {
-    let Some((fleet, run)) = serving() else { return };
+    let Some(fleet) = Fleet::new(1) else { return };
+    let run = fleet.serve_echo();
     run.terminate();
     let run = fleet.serve(1);
     assert_eq!(run.stats().operations, 0, "{}", run.log());

@@ -132,6 +132,16 @@ impl Fleet {
         run
     }
 
+    /// Maps `echo` on the first pod and waits until the first gateway serves it and says so.
+    pub(crate) fn serve_echo(&self) -> Run {
+        self.echo("default", &[1]);
+        self.map("default", "echo", &[1]);
+        let run = self.serve(1);
+        self.wait_answer(1, Some("pod1"));
+        self.wait_mapping("default", "echo", |m| is_true(m, "Programmed"));
+        run
+    }
+
     /// Makes the Service `echo` on these pods, in a namespace.
     pub(crate) fn echo(&self, namespace: &str, pods: &[usize]) {
         self.plane.apply(&json!({
