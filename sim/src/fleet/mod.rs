@@ -1,7 +1,7 @@
 //! Several instances on one simulated API server: each with real gateway and coordination code,
 //! a simulated kernel, a clock of its own and its own way to the server. Time is virtual.
 //!
-//! The [`judge`] looks on at every write and tells what must never happen.
+//! A judge looks on at every write and tells what must never happen.
 
 mod comparison;
 mod judge;
