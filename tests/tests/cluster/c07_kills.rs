@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use serde_json::json;
 use smartnat::lab::traffic::{PATIENT, Stream, StreamKind};
 
 use crate::background::{End, meanwhile};
@@ -49,12 +50,24 @@ fn apply_mapping(fleet: &Fleet, name: &str, port: u16, to: &str) {
     fleet.plane.apply(&mapping("default", name, &external(1), port, to));
 }
 
+/// One with a set of sources, which its rules refer to.
+fn apply_brief(fleet: &Fleet, port: u16) {
+    let mut object = mapping("default", &brief(port), &external(1), port, "steady");
+    object["spec"]["allowedSources"] = json!(["198.51.100.0/24", "203.0.113.0/25"]);
+    fleet.plane.apply(&object);
+}
+
 fn apply_all(fleet: &Fleet) {
     fleet.plane.apply(&service("default", "steady", "http"));
     apply_endpoints(fleet, "steady", &[1]);
     apply_mapping(fleet, "steady", STEADY, "steady");
     for port in MOVING {
-        fleet.plane.apply(&service("default", &moving(port), "http"));
+        let mut object = service("default", &moving(port), "http");
+        if port == MOVING[0] {
+            // Each endpoint has a set of its clients.
+            object["spec"]["sessionAffinity"] = json!("ClientIP");
+        }
+        fleet.plane.apply(&object);
         apply_endpoints(fleet, &moving(port), &[2]);
         apply_mapping(fleet, &moving(port), port, &moving(port));
     }
@@ -70,7 +83,7 @@ fn change(fleet: &Fleet, seed: u64, end: &End<'_>) -> Range<u16> {
         let port = MOVING[random.usize(..MOVING.len())];
         match random.u8(..5) {
             0 if alive.len() < MAX_BRIEF => {
-                apply_mapping(fleet, &brief(used.end), used.end, "steady");
+                apply_brief(fleet, used.end);
                 alive.push(used.end);
                 used.end += 1;
             }
@@ -151,7 +164,7 @@ fn kills_at_any_moment_leave_nothing_behind_and_end_no_connection() {
     for port in MOVING {
         fleet.wait_mapping("default", &moving(port), |m| {
             let pods = &m["status"]["configuredAddresses"][external(1)]["podIPs"];
-            is_true(m, "Programmed") && *pods == serde_json::json!([pod_address(2)])
+            is_true(m, "Programmed") && *pods == json!([pod_address(2)])
         });
     }
     for port in brief_ports {

@@ -22,6 +22,7 @@ mod c06_rolling;
 mod c07_kills;
 mod c08_scale;
 mod c09_bad_input;
+mod c10_absence;
 mod c11_handover;
 mod c12_events;
 mod c13_restart;
