@@ -112,7 +112,7 @@ impl Fleet {
         command.arg("--data-dir").arg(self.station.path(&format!("data-{gateway}")));
         command.args(["--namespace", namespace]);
         command.args(["--lease-seconds", &LEASE_SECONDS.to_string()]);
-        command.args(["--max-finalize-wait-minutes", "0"]);
+        command.env("SMARTNAT_MAX_FINALIZE_WAIT_MINUTES", "0");
         command
     }
 

@@ -26,4 +26,5 @@ mod c10_absence;
 mod c11_handover;
 mod c12_events;
 mod c13_restart;
+mod c14_several;
 mod c90_account;

@@ -1,5 +1,7 @@
 //! One instance, step by step.
 
+mod trouble;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
