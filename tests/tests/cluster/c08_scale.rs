@@ -13,6 +13,7 @@ use crate::fleet::{Fleet, address_of, external, is_true, pod_address};
 use crate::objects::{mapping, ready, service, slice};
 use crate::requests::Requests;
 use crate::station::Run;
+use crate::variables;
 
 /// Namespaces, and in each of them Services with Mappings.
 const NAMESPACES: usize = 4;
@@ -27,12 +28,7 @@ const TOLD: Duration = Duration::from_mins(3);
 /// All is told when nothing was for so long: longer than anything waits before it is.
 const SILENCE: Duration = Duration::from_secs(3);
 /// How long it is to be quiet; `SMARTNAT_TEST_QUIET_SECONDS=60` is a minute.
-const QUIET: Duration = Duration::from_secs(10);
-
-fn quiet() -> Duration {
-    let seconds = std::env::var("SMARTNAT_TEST_QUIET_SECONDS").ok();
-    seconds.map_or(QUIET, |text| Duration::from_secs(text.parse().expect("a number")))
-}
+const QUIET: u64 = 10;
 
 fn namespace(number: usize) -> String {
     format!("scale-{number}")
@@ -167,7 +163,7 @@ fn two_thousand_mappings_are_told_once() {
     assert_eq!(first.count("APPLY mappings/status"), needed, "{first:#?}");
     let told = Requests::so_far(&fleet.plane);
 
-    thread::sleep(quiet());
+    thread::sleep(variables::seconds("SMARTNAT_TEST_QUIET_SECONDS", QUIET));
     let quiet = Requests::so_far(&fleet.plane).since(&told);
     assert!(quiet.count("PUT leases") > 0, "{quiet:?}");
     assert!(quiet.clone().without_leases().is_empty(), "{quiet:?}");

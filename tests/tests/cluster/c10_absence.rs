@@ -13,6 +13,7 @@ use crate::fleet::{Fleet, LEASE_SECONDS, address_of, external, is_true, pod_addr
 use crate::fresh::Bare;
 use crate::objects::{State, mapping, service, slice};
 use crate::station::{PATIENCE, Run};
+use crate::variables;
 
 /// What happens to a Mapping, or to what it leads to, while the program is not there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,9 +148,7 @@ fn converse(fleet: &Fleet) -> Vec<(Fate, Conversation)> {
 /// How long the program is not there: longer than its Lease lasts. A minute is
 /// `SMARTNAT_TEST_ABSENCE_SECONDS=60`.
 fn absence() -> Duration {
-    let seconds = std::env::var("SMARTNAT_TEST_ABSENCE_SECONDS").ok();
-    let seconds = seconds.map(|text| text.parse().expect("a number"));
-    Duration::from_secs(seconds.unwrap_or(LEASE_SECONDS + 1))
+    variables::seconds("SMARTNAT_TEST_ABSENCE_SECONDS", LEASE_SECONDS + 1)
 }
 
 #[track_caller]

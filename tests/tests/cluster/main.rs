@@ -2,6 +2,10 @@
 //!
 //! Each test has a server of its own. Without one, or without root, they print "skipped";
 //! `SMARTNAT_REQUIRE_APISERVER=1` and `SMARTNAT_REQUIRE_PRIVILEGES=1` make that a failure.
+//!
+//! Some tests take numbers from the environment: `SMARTNAT_TEST_SEED` (what is done at random),
+//! `SMARTNAT_TEST_KILLS` (200), `SMARTNAT_TEST_QUIET_SECONDS` (10) and
+//! `SMARTNAT_TEST_ABSENCE_SECONDS` (longer than a Lease).
 
 mod background;
 mod fleet;
@@ -11,6 +15,7 @@ mod requests;
 #[allow(dead_code, reason = "these tests need some of the words of the program's")]
 #[path = "../binary/station.rs"]
 mod station;
+mod variables;
 
 mod c01_serving;
 mod c02_deletion;
