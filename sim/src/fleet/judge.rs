@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use smartnat_core::coordination::{
-    AddressEntry, FINALIZER, LeaseName, Truth, Write, WriteError, Written,
+    FINALIZER, LeaseName, MappingRecord, Truth, Write, WriteError, Written,
 };
-use smartnat_core::model::{Family, Mapping, ObjectKey, PortRange, Protocol};
+use smartnat_core::model::{ClusterState, Family, Mapping, ObjectKey, PortRange, Protocol};
 use smartnat_core::names::{address_chain, mapping_chain};
 use smartnat_core::objects::{L4Match, XtMatch, XtRule, XtTable, XtTableId, XtTarget};
-use smartnat_core::status::reason;
+use smartnat_core::status::{MappingStatus, StatusReport, reason};
 
 use super::Host;
 use crate::SimKernel;
@@ -20,8 +20,6 @@ use crate::api_server::{ApiServer, Kind, Object, StoredMapping};
 #[derive(Clone, Copy)]
 pub(super) struct Look<'a> {
     pub(super) now: u64,
-    /// The host whose write it is.
-    pub(super) by: &'a str,
     pub(super) hosts: &'a BTreeMap<String, Host>,
     pub(super) server: &'a ApiServer,
 }
@@ -54,12 +52,7 @@ impl Judge {
         write: &Write,
     ) {
         match write {
-            Write::Entries { mapping, instance, entries, .. } if *instance == host.instance => {
-                for entry in entries {
-                    let found = untrue(server, &host.kernel, mapping, entry);
-                    self.violations.extend(found.map(|w| format!("{now} ms: {name}: T21: {w}")));
-                }
-            }
+            Write::Entries { instance, .. } if *instance == host.instance => {}
             Write::Entries { .. } | Write::Summary { .. } | Write::Finalizers { .. } => {
                 let holder = server.lease(&LeaseName::Leader).map(|l| l.holder.as_str());
                 if holder != Some(name) {
@@ -70,6 +63,11 @@ impl Judge {
             }
             Write::Lease { .. } => {}
         }
+    }
+
+    /// What was wrong with reports and writes when they were made.
+    pub(super) fn told(&mut self, now: u64, name: &str, wrong: Vec<String>) {
+        self.violations.extend(wrong.into_iter().map(|w| format!("{now} ms: {name}: T21: {w}")));
     }
 
     pub(super) fn written(
@@ -98,7 +96,7 @@ impl Judge {
 
     /// T20: nobody holds anything of what goes, but who lapsed and was waited for.
     fn removed(&mut self, look: Look<'_>, mapping: &StoredMapping) {
-        let Look { now, by, hosts, server } = look;
+        let Look { now, hosts, server } = look;
         let (uid, patience) = (&mapping.record.uid, self.patience);
         let deleted =
             server.history(Kind::Mappings).iter().find_map(|change| match &change.object {
@@ -109,17 +107,14 @@ impl Judge {
             });
         let waited = now.saturating_sub(deleted.unwrap_or(now));
         for (name, host) in hosts {
-            if !holds_anything_of(&host.kernel, mapping.key()) {
+            let concerned = is_concerned(server, &mapping.record, &host.instance);
+            if !concerned || !holds_anything_of(&host.kernel, mapping.key()) {
                 continue;
             }
             let (renewed, lease) = self.renewals.get(&host.instance).copied().unwrap_or_default();
             let silent = now.saturating_sub(renewed);
-            // An instance whose Lease somebody deleted is none until it has made it anew.
-            let lease_name = LeaseName::Instance(host.instance.clone());
-            let nobody = name != by && server.lease(&lease_name).is_none();
-            let excused = nobody
-                || silent >= lease
-                    && (waited >= patience || silent >= lease.saturating_add(patience));
+            let excused =
+                silent >= lease && (waited >= patience || silent >= lease.saturating_add(patience));
             if !excused {
                 let text = format!(
                     "{} goes while {name} holds something of it: renewed {silent} ms ago, deleted {waited} ms ago",
@@ -131,30 +126,51 @@ impl Judge {
     }
 }
 
-/// T21: an entry that says Programmed of a generation that the kernel does not serve.
-fn untrue(
-    server: &ApiServer,
+/// Whether an instance publishes an address of a Mapping, or has said something of it. One whose
+/// Lease somebody deleted is none until it has made it anew.
+fn is_concerned(server: &ApiServer, mapping: &MappingRecord, instance: &str) -> bool {
+    let lease = server.lease(&LeaseName::Instance(instance.to_owned()));
+    let has_said = mapping.entries.iter().any(|e| e.instance == instance);
+    lease.is_some_and(|l| has_said || !l.addresses.is_disjoint(&mapping.addresses))
+}
+
+/// T21: a write that says Programmed of what this host did not last report as read back.
+pub(super) fn unreported(report: Option<&StatusReport>, write: &Write) -> Option<String> {
+    let Write::Entries { mapping, uid, instance, entries } = write else { return None };
+    let report = report.filter(|report| report.instance == *instance)?;
+    let said = entries.iter().find(|entry| {
+        let programmed = entry.conditions.iter().find(|c| c.kind == reason::PROGRAMMED);
+        let is_said = programmed.filter(|c| c.truth == Truth::True);
+        is_said.is_some_and(|c| {
+            !report.mappings.get(mapping).is_some_and(|status| {
+                (&status.uid, status.observed_generation) == (uid, c.generation)
+                    && status.configured_addresses.contains_key(&entry.address)
+                    && is_programmed(status)
+            })
+        })
+    })?;
+    Some(format!("{mapping} is said to be served on {}, which was not reported", said.address))
+}
+
+/// T21: a report that a Mapping is served which the kernel does not serve, or as it was before.
+pub(super) fn untrue(
+    report: &StatusReport,
+    told: &ClusterState,
     kernel: &SimKernel,
-    key: &ObjectKey,
-    entry: &AddressEntry,
 ) -> Option<String> {
-    let programmed = entry.conditions.iter().find(|c| c.kind == reason::PROGRAMMED)?;
-    if programmed.truth != Truth::True {
-        return None;
-    }
-    // Incarnations of one name are told apart by nothing in an entry: any of that generation will do.
-    let mut of_generation =
-        server.history(Kind::Mappings).iter().rev().filter_map(|change| match &change.object {
-            Some(Object::Mapping(m)) if m.key() == key => {
-                (m.record.generation == programmed.generation).then_some(&m.written)
-            }
-            _ => None,
-        });
-    let true_of_it = of_generation.any(|mapping| serves(kernel, entry.address, mapping));
-    (!true_of_it).then(|| {
-        let generation = programmed.generation;
-        format!("{key} is said to be served on {} at generation {generation}", entry.address)
+    let served = report.mappings.iter().filter(|(_, status)| is_programmed(status));
+    served.into_iter().find_map(|(key, status)| {
+        let of_this =
+            |m: &&Mapping| (&m.uid, m.generation) == (&status.uid, status.observed_generation);
+        let mapping = told.mappings.get(key).filter(of_this);
+        let mut addresses = status.configured_addresses.keys();
+        let is_true = mapping.is_some_and(|m| addresses.all(|a| serves(kernel, *a, m)));
+        (!is_true).then(|| format!("{key} is reported as read back and served"))
     })
+}
+
+fn is_programmed(status: &MappingStatus) -> bool {
+    status.conditions.iter().any(|c| c.kind == reason::PROGRAMMED && c.status)
 }
 
 /// Whether all ports of a Mapping are exposed on an address.

@@ -1,7 +1,7 @@
 //! Several instances on one simulated API server: each with real gateway and coordination code,
 //! a simulated kernel, a clock of its own and its own way to the server. Time is virtual.
 //!
-//! The [`judge`] looks on at every write and tells what must never happen.
+//! A judge looks on at every write and tells what must never happen.
 
 mod comparison;
 mod judge;
@@ -426,7 +426,10 @@ impl Fleet {
         let now = self.now;
         let host = self.hosts.get_mut(name).unwrap_or_else(|| panic!("there is no host {name}"));
         let Some((process, mut out)) = host.parts(now, &self.server) else { return };
-        for request in act(process, &mut out) {
+        let requests = act(process, &mut out);
+        let wrong = std::mem::take(&mut process.wrong);
+        self.judge.told(now, name, wrong);
+        for request in requests {
             self.send(name, request);
         }
     }
@@ -461,12 +464,7 @@ impl Fleet {
         } else {
             let before = write.mapping().and_then(|key| self.server.mapping(key)).cloned();
             let result = self.server.write(write, sender.clock);
-            let look = judge::Look {
-                now: self.now,
-                by: &sender.host,
-                hosts: &self.hosts,
-                server: &self.server,
-            };
+            let look = judge::Look { now: self.now, hosts: &self.hosts, server: &self.server };
             self.judge.written(look, write, before.as_ref(), &result);
             match fault {
                 Some(WriteFault::AnswerLost) => (no_answer(), WRITE_TIMEOUT_MILLIS),

@@ -9,6 +9,7 @@ use smartnat_core::model::{ClusterObject, ClusterState, GatewayConfig, ObjectKin
 use smartnat_core::ops::Kernel as _;
 use smartnat_core::status::StatusReport;
 
+use super::judge::{unreported, untrue};
 use super::link::Link;
 use super::reader::{News, Reader};
 use crate::SimKernel;
@@ -45,6 +46,8 @@ pub(super) struct Process {
     /// A request to the kernel, and when it is answered.
     work: Option<(u64, gateway::Output)>,
     pub(super) report: Option<StatusReport>,
+    /// What was wrong with its reports and writes when it made them.
+    pub(super) wrong: Vec<String>,
     pub(super) notices: Vec<coordination::Notice>,
     pub(super) events: Vec<coordination::ClusterEvent>,
     pub(super) stopping: bool,
@@ -88,6 +91,7 @@ impl Process {
             complete: false,
             work: None,
             report: None,
+            wrong: Vec::new(),
             notices: Vec::new(),
             events: Vec::new(),
             stopping: false,
@@ -109,18 +113,21 @@ impl Process {
     /// Does what is due now, and hands out what it asks the API server for.
     pub(super) fn run(&mut self, out: &mut Outside<'_>) -> Vec<Request> {
         self.finish_work(out);
+        let mut requests = self.settle(out);
         let news = self.reader.poll(out.server, out.link, out.now);
         if !news.is_empty() {
             self.hear(news, out);
         }
         self.recall(out);
+        requests.extend(self.settle(out));
         if self.gateway.poll_timeout().is_some_and(|at| at <= out.clock()) {
             self.gateway.handle_input(out.clock(), gateway::Input::Tick);
         }
         if self.coordinator.poll_timeout().is_some_and(|at| at <= out.clock()) {
             self.coordinator.handle_input(out.clock(), coordination::Input::Tick);
         }
-        self.settle(out)
+        requests.extend(self.settle(out));
+        requests
     }
 
     /// Input that comes from elsewhere.
@@ -245,7 +252,10 @@ impl Process {
         requests: &mut Vec<Request>,
     ) {
         match output {
-            coordination::Output::Write(id, write) => requests.push(Request { id, write }),
+            coordination::Output::Write(id, write) => {
+                self.wrong.extend(unreported(self.report.as_ref(), &write));
+                requests.push(Request { id, write });
+            }
             coordination::Output::Published(addresses) => {
                 self.published.clone_from(&addresses);
                 if self.cluster.is_some() {
@@ -264,6 +274,9 @@ impl Process {
                     out.disk.clone_from(&self.cluster);
                 }
                 self.report = Some((*report).clone());
+                if let Some(told) = &self.cluster {
+                    self.wrong.extend(untrue(&report, told, out.kernel));
+                }
                 self.coordinator.handle_input(out.clock(), coordination::Input::Report(report));
             }
             gateway::Output::Event(_) => {}

@@ -141,6 +141,21 @@ pub fn remove_if_there(path: &Path) -> io::Result<()> {
 
 /// Writes a file so that a reader sees the old content or the new one, never a part.
 pub fn write_atomically(path: &Path, content: &[u8]) -> io::Result<()> {
+    replace(path, content, |_| Ok(()))
+}
+
+/// The same for a file that must survive the loss of power: the content is on disk before it
+/// takes the place of the old one, and the place after it.
+pub fn write_durably(path: &Path, content: &[u8]) -> io::Result<()> {
+    replace(path, content, fs::File::sync_all)?;
+    fs::File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+}
+
+fn replace(
+    path: &Path,
+    content: &[u8],
+    finish: impl FnOnce(&fs::File) -> io::Result<()>,
+) -> io::Result<()> {
     if let Some(dir) = path.parent() {
         fs::create_dir_all(dir)?;
     }
@@ -148,6 +163,7 @@ pub fn write_atomically(path: &Path, content: &[u8]) -> io::Result<()> {
     temporary.push(".new");
     let mut file = fs::File::create(&temporary)?;
     file.write_all(content)?;
+    finish(&file)?;
     drop(file);
     fs::rename(&temporary, path)
 }

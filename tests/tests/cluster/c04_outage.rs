@@ -1,20 +1,11 @@
 //! T23: the API server can't be reached.
 
-use crate::fleet::{Fleet, external, is_true};
-
-fn serving() -> Option<(Fleet, crate::station::Run)> {
-    let fleet = Fleet::with_own_server(1)?;
-    fleet.echo("default", &[1]);
-    fleet.map("default", "echo", &[1]);
-    let run = fleet.serve(1);
-    fleet.wait_answer(1, Some("pod1"));
-    fleet.wait_mapping("default", "echo", |m| is_true(m, "Programmed"));
-    Some((fleet, run))
-}
+use crate::fleet::{Fleet, external};
 
 #[test]
 fn the_dataplane_serves_on_and_catches_up_afterwards() {
-    let Some((fleet, run)) = serving() else { return };
+    let Some(fleet) = Fleet::with_own_server(1) else { return };
+    let run = fleet.serve_echo();
     fleet.plane.stop_server();
     run.wait_line(&["unreachable"]);
     fleet.wait_answer(1, Some("pod1"));
@@ -29,7 +20,8 @@ fn the_dataplane_serves_on_and_catches_up_afterwards() {
 
 #[test]
 fn a_restart_in_an_outage_changes_nothing() {
-    let Some((fleet, run)) = serving() else { return };
+    let Some(fleet) = Fleet::with_own_server(1) else { return };
+    let run = fleet.serve_echo();
     run.terminate();
     fleet.plane.stop_server();
     let before = fleet.rules(1);
@@ -53,7 +45,8 @@ fn a_restart_in_an_outage_changes_nothing() {
 /// A reboot leaves nothing in the kernel and nothing in `/run`; what is in `/var/lib` is served.
 #[test]
 fn a_reboot_in_an_outage_serves_what_is_remembered() {
-    let Some((fleet, run)) = serving() else { return };
+    let Some(fleet) = Fleet::with_own_server(1) else { return };
+    let run = fleet.serve_echo();
     run.terminate();
     fleet.plane.stop_server();
     fleet.station.finish_on("gw1", fleet.station.command(&["cleanup"])).expect(0);

@@ -11,6 +11,7 @@ use crate::fleet::{Fleet, LEASE_SECONDS, address_of, external, is_true, pod_addr
 use crate::fresh::Bare;
 use crate::objects::{mapping, ready, service, slice};
 use crate::station::Run;
+use crate::variables;
 
 /// Port of the Mapping that nothing changes in.
 const STEADY: u16 = 8080;
@@ -148,8 +149,7 @@ fn cut(relay: &Relay, seed: u64, end: &End<'_>) -> usize {
 #[test]
 fn nothing_is_lost_when_watches_are_cut_all_the_time() {
     let Some((mut scene, run)) = Scene::new() else { return };
-    let seed = fastrand::u64(..);
-    eprintln!("seed {seed}");
+    let seed = variables::seed();
     let before = scene.relay().connections();
     let work = || {
         for _ in 0..ROUNDS {

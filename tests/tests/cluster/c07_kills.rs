@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use serde_json::json;
 use smartnat::lab::traffic::{PATIENT, Stream, StreamKind};
 
 use crate::background::{End, meanwhile};
@@ -12,13 +13,12 @@ use crate::fleet::{Fleet, address_of, external, is_true, pod_address};
 use crate::fresh::Bare;
 use crate::objects::{mapping, ready, service, slice};
 use crate::station::Run;
+use crate::variables;
 
 /// How often it is killed; another number is taken from `SMARTNAT_TEST_KILLS`.
-const KILLS: usize = 200;
+const KILLS: u64 = 200;
 /// Longest time from a start to the next kill.
 const MAX_MILLIS: u64 = 1_000;
-/// A seed to play a run again is taken from this variable.
-const SEED: &str = "SMARTNAT_TEST_SEED";
 /// Port of the Mapping that nothing changes in.
 const STEADY: u16 = 8080;
 /// Ports of those whose endpoints change.
@@ -27,10 +27,6 @@ const MOVING: [u16; 3] = [8081, 8082, 8083];
 const BRIEF: u16 = 9000;
 /// Of those there are so many at a time.
 const MAX_BRIEF: usize = 4;
-
-fn number_from(variable: &str) -> Option<u64> {
-    std::env::var(variable).ok().map(|text| text.parse().expect("a number"))
-}
 
 fn moving(port: u16) -> String {
     format!("moving-{port}")
@@ -49,12 +45,24 @@ fn apply_mapping(fleet: &Fleet, name: &str, port: u16, to: &str) {
     fleet.plane.apply(&mapping("default", name, &external(1), port, to));
 }
 
+/// One with a set of sources, which its rules refer to.
+fn apply_brief(fleet: &Fleet, port: u16) {
+    let mut object = mapping("default", &brief(port), &external(1), port, "steady");
+    object["spec"]["allowedSources"] = json!(["198.51.100.0/24", "203.0.113.0/25"]);
+    fleet.plane.apply(&object);
+}
+
 fn apply_all(fleet: &Fleet) {
     fleet.plane.apply(&service("default", "steady", "http"));
     apply_endpoints(fleet, "steady", &[1]);
     apply_mapping(fleet, "steady", STEADY, "steady");
     for port in MOVING {
-        fleet.plane.apply(&service("default", &moving(port), "http"));
+        let mut object = service("default", &moving(port), "http");
+        if port == MOVING[0] {
+            // Each endpoint has a set of its clients.
+            object["spec"]["sessionAffinity"] = json!("ClientIP");
+        }
+        fleet.plane.apply(&object);
         apply_endpoints(fleet, &moving(port), &[2]);
         apply_mapping(fleet, &moving(port), port, &moving(port));
     }
@@ -70,7 +78,7 @@ fn change(fleet: &Fleet, seed: u64, end: &End<'_>) -> Range<u16> {
         let port = MOVING[random.usize(..MOVING.len())];
         match random.u8(..5) {
             0 if alive.len() < MAX_BRIEF => {
-                apply_mapping(fleet, &brief(used.end), used.end, "steady");
+                apply_brief(fleet, used.end);
                 alive.push(used.end);
                 used.end += 1;
             }
@@ -96,20 +104,14 @@ fn change(fleet: &Fleet, seed: u64, end: &End<'_>) -> Range<u16> {
 }
 
 /// Starts and kills; tells how many runs had become ready.
-fn kill_again_and_again(
-    fleet: &Fleet,
-    mut run: Run,
-    kills: usize,
-    longest: u64,
-    seed: u64,
-) -> usize {
+fn kill_again_and_again(fleet: &Fleet, mut run: Run, kills: u64, longest: u64, seed: u64) -> u64 {
     let mut random = fastrand::Rng::with_seed(seed);
     let mut ready = 0;
     for kill in 0..kills {
         thread::sleep(Duration::from_millis(random.u64(..longest)));
         let ended = run.process().try_wait().expect("a child of ours");
         assert!(ended.is_none(), "run {kill} ended by itself:\n{}", run.log());
-        ready += usize::from(!run.lines_with(&["in sync"]).is_empty());
+        ready += u64::from(!run.lines_with(&["in sync"]).is_empty());
         run.kill();
         run = fleet.start(1);
     }
@@ -120,10 +122,8 @@ fn kill_again_and_again(
 #[test]
 fn kills_at_any_moment_leave_nothing_behind_and_end_no_connection() {
     let Some(fleet) = Fleet::new(1) else { return };
-    let kills =
-        number_from("SMARTNAT_TEST_KILLS").map_or(KILLS, |n| usize::try_from(n).expect("few"));
-    let seed = number_from(SEED).unwrap_or_else(|| fastrand::u64(..));
-    eprintln!("{SEED}={seed}");
+    let kills = variables::number("SMARTNAT_TEST_KILLS").unwrap_or(KILLS);
+    let seed = variables::seed();
     let bare = Bare::of(&fleet, 1);
     apply_all(&fleet);
     fleet.serve(1).kill();
@@ -151,7 +151,7 @@ fn kills_at_any_moment_leave_nothing_behind_and_end_no_connection() {
     for port in MOVING {
         fleet.wait_mapping("default", &moving(port), |m| {
             let pods = &m["status"]["configuredAddresses"][external(1)]["podIPs"];
-            is_true(m, "Programmed") && *pods == serde_json::json!([pod_address(2)])
+            is_true(m, "Programmed") && *pods == json!([pod_address(2)])
         });
     }
     for port in brief_ports {

@@ -8,11 +8,18 @@ use smartnat_tests::control_plane::NAMESPACE;
 use crate::fleet::{Fleet, condition, is_true};
 use crate::station::PATIENCE;
 
-/// Reason, type and text of the events about an object.
+/// Reason, type and text of the events about an object; of a Mapping only those about this one
+/// and not about an earlier one of its name.
 fn events(fleet: &Fleet, namespace: &str, about: &str) -> Vec<(String, String, String)> {
     let api: Api<Event> = Api::namespaced(fleet.plane.client(), namespace);
     let all = fleet.plane.wait(api.list(&ListParams::default())).expect("events can be listed");
-    let about = |e: &Event| e.regarding.as_ref().is_some_and(|r| r.name.as_deref() == Some(about));
+    let mapping = fleet.mapping(namespace, about);
+    let uid = mapping.as_ref().and_then(|m| m["metadata"]["uid"].as_str());
+    let about = |e: &Event| {
+        e.regarding.as_ref().is_some_and(|r| {
+            r.name.as_deref() == Some(about) && (uid.is_none() || r.uid.as_deref() == uid)
+        })
+    };
     let told = all.items.into_iter().filter(about);
     told.map(|e| {
         (e.reason.unwrap_or_default(), e.type_.unwrap_or_default(), e.note.unwrap_or_default())
@@ -49,11 +56,11 @@ fn verdicts_endpoint_loss_and_repairs_are_told_once() {
     fleet.endpoints("default", &[2]);
     fleet.wait_mapping("default", "echo", |m| is_true(m, "Programmed") && !waits(m));
 
-    let flush = ["iptables-nft", "-t", "mangle", "-F", "SMARTNAT-FORWARD"];
+    let flush = ["iptables-nft", "-t", "mangle", "-F", "SMARTNAT-TRANSIT"];
     fleet.station.lab.command("gw1", &flush).expect("a chain of ours");
     let lease = "smartnat-instance-gw1";
     let repaired = wait_event(&fleet, NAMESPACE, lease, "DriftRepaired", "Warning");
-    assert!(repaired.contains("SMARTNAT-FORWARD"), "{repaired}");
+    assert!(repaired.contains("SMARTNAT-TRANSIT"), "{repaired}");
 
     let younger =
         crate::fleet::mapping_of("default", "younger", &[crate::fleet::external(1)], 8080);

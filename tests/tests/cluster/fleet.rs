@@ -112,7 +112,7 @@ impl Fleet {
         command.arg("--data-dir").arg(self.station.path(&format!("data-{gateway}")));
         command.args(["--namespace", namespace]);
         command.args(["--lease-seconds", &LEASE_SECONDS.to_string()]);
-        command.args(["--max-finalize-wait-minutes", "0"]);
+        command.env("SMARTNAT_MAX_FINALIZE_WAIT_MINUTES", "0");
         command
     }
 
@@ -129,6 +129,16 @@ impl Fleet {
     pub(crate) fn serve(&self, gateway: usize) -> Run {
         let mut run = self.start(gateway);
         run.wait_ready();
+        run
+    }
+
+    /// Maps `echo` on the first pod and waits until the first gateway serves it and says so.
+    pub(crate) fn serve_echo(&self) -> Run {
+        self.echo("default", &[1]);
+        self.map("default", "echo", &[1]);
+        let run = self.serve(1);
+        self.wait_answer(1, Some("pod1"));
+        self.wait_mapping("default", "echo", |m| is_true(m, "Programmed"));
         run
     }
 

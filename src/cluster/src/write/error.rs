@@ -9,9 +9,11 @@ pub fn error_of(error: &Error, verb: &str, resource: &str, namespace: &str) -> W
     match status.code {
         404 => WriteError::NotFound,
         409 => WriteError::Conflict,
+        // Not only RBAC forbids: admission policies, quotas and namespaces in deletion do, too.
         403 => WriteError::Refused(format!(
-            "{verb} {resource} in namespace {namespace} is forbidden; add to the role of this \
-             account: {}",
+            "{verb} {resource} in namespace {namespace} is forbidden: {}; if it is RBAC, add to the \
+             role of this account: {}",
+            status.message,
             rule(verb, resource)
         )),
         // An apply that breaks the schema is answered with 500, so that one is tried again.

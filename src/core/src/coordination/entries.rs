@@ -23,7 +23,10 @@ impl Coordinator {
     /// What this instance has to say; `None` as long as it has not made up its mind.
     fn own_entries(&self, key: &ObjectKey, record: &MappingRecord) -> Option<Vec<AddressEntry>> {
         let status = self.status_of(key, record)?;
-        if record.deleting && !status.released {
+        let programmed = status.conditions.iter().find(|c| c.kind == reason::PROGRAMMED)?;
+        // A removal that takes no longer than usual needs no word.
+        let removed = status.released;
+        if record.deleting && !removed && programmed.reason != reason::KERNEL_ERROR {
             return None;
         }
         let served: Vec<IpAddr> = if record.deleting {
@@ -41,9 +44,8 @@ impl Coordinator {
         if !read_back && leaving.next().is_some() {
             return None;
         }
-        let programmed = status.conditions.iter().find(|c| c.kind == reason::PROGRAMMED)?;
         // Nothing of it is in the kernel, also where it was not accepted when it was deleted.
-        let (truth, why, message) = if record.deleting {
+        let (truth, why, message) = if record.deleting && removed {
             let text = "it is being deleted and the kernel holds nothing of it";
             (Truth::False, reason::REMOVED.to_owned(), text.to_owned())
         } else {

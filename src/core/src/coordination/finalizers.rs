@@ -53,7 +53,7 @@ impl Coordinator {
         let missing = instances.into_iter().filter(|name| !has_confirmed(name, record));
         missing
             .filter_map(|name| match self.peers.life(name, patience) {
-                Some(Life::Live) => Some(name.to_owned()),
+                Some(Life::Live) => Some(with_failure(name, record)),
                 Some(Life::Lapsed) => Some(format!("{name}, which has not renewed its Lease")),
                 None if self.peers.may_have_joined(name) => Some(name.to_owned()),
                 Some(Life::Lost) | None => None,
@@ -97,6 +97,17 @@ pub(super) fn is_going(record: &MappingRecord) -> bool {
 
 fn has_finalizer(record: &MappingRecord) -> bool {
     record.finalizers.iter().any(|f| f == FINALIZER)
+}
+
+/// The name of an instance that is waited for, with what keeps it, if it said so.
+fn with_failure(name: &str, record: &MappingRecord) -> String {
+    let conditions = record.entries.iter().filter(|e| e.instance == name);
+    let programmed = conditions.filter_map(|e| condition(&e.conditions, reason::PROGRAMMED));
+    let failure = programmed
+        .filter(|c| c.generation == record.generation && c.reason == reason::KERNEL_ERROR)
+        .map(|c| format!("{name} ({})", c.message))
+        .next();
+    failure.unwrap_or_else(|| name.to_owned())
 }
 
 /// Whether all that an instance says of the Mapping is that it is removed.

@@ -22,6 +22,9 @@ pub enum Input {
     Written(WriteId, Result<Written, WriteError>),
     /// The time of [`super::Coordinator::poll_timeout`] has come.
     Tick,
+    /// The API server went back in time, as after a restore: what was seen of it in newer
+    /// versions is not there any more.
+    Reset,
     /// The program ends: leadership is given back, nothing else is written any more.
     Stop,
 }
@@ -200,6 +203,8 @@ pub enum Notice {
     Leading(bool),
     /// The host holds more addresses than a Lease can tell.
     TooManyAddresses(usize),
+    /// Own renewals are written, and the watch has not shown one for the duration of a Lease.
+    WatchBlind,
     /// A write failed and will be tried again.
     WriteFailed(Box<Write>, WriteError),
 }

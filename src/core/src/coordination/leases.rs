@@ -10,6 +10,9 @@ use super::records::{LeaseName, LeaseRecord};
 use super::{Coordinator, HANDOVER_MILLIS, MAX_PUBLISHED, PAUSES};
 use crate::model::Timestamp;
 
+/// A conflict or two are usual when several want one Lease; more are told.
+const TOLD_CONFLICTS: u32 = 4;
+
 /// What is known of the own Lease beside its record.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[allow(clippy::struct_excessive_bools, reason = "independent facts about one write")]
@@ -21,8 +24,8 @@ pub(super) struct OwnLease {
     asked: Timestamp,
     /// When it is to be renewed, or tried again.
     due: Timestamp,
-    /// The last write failed, so that not even a change goes out before `due`.
-    failed: bool,
+    /// Writes that failed in a row; not even a change goes out before `due` then.
+    failures: u32,
     told: Told,
     told_too_many: bool,
 }
@@ -48,6 +51,8 @@ pub(super) struct Leadership {
     pub(super) until: Option<Timestamp>,
     /// When the write that is under way began.
     asked: Timestamp,
+    /// Writes that failed in a row.
+    failures: u32,
     pub(super) told: bool,
 }
 
@@ -70,6 +75,9 @@ impl Coordinator {
         let own = self.own_name();
         for (name, record) in leases {
             if let Some(record) = record {
+                if name == LeaseName::Leader {
+                    self.leader.failures = 0;
+                }
                 if name == own && self.is_mine(&record) {
                     self.peers.renewal_seen(&record.renewed, self.now);
                     let news = self.peers.own_shown(&record.version);
@@ -142,17 +150,19 @@ impl Coordinator {
     fn must_republish(&self) -> bool {
         let is_missing = self.peers.lease(&self.own_name()).is_none();
         let differs = |record: &LeaseRecord| record.addresses != self.to_publish();
-        !self.lease.failed && (is_missing || self.own_lease().is_some_and(differs))
+        self.lease.failures == 0 && (is_missing || self.own_lease().is_some_and(differs))
     }
 
     /// The addresses that this instance should publish now.
     fn to_publish(&self) -> BTreeSet<IpAddr> {
-        // Another process with this name may have published what is not here; without a Lease
-        // what was published before, also before a restart, is not let go of.
-        let before = self.own_lease().map(|r| &r.addresses).or(self.published.as_ref());
-        let is_published = |a: &IpAddr| before.is_some_and(|b| b.contains(a));
+        // What was published before, also before a restart, is not let go of because somebody
+        // deleted the Lease or edited what it tells.
+        let told = self.own_lease().into_iter().flat_map(|r| &r.addresses);
+        let before: BTreeSet<IpAddr> =
+            told.chain(self.published.iter().flatten()).copied().collect();
+        let is_published = |a: &IpAddr| before.contains(a);
         let read_back = self.report.as_ref().is_some_and(|r| r.read_back);
-        let kept = before.into_iter().flatten().copied().filter(|_| !read_back);
+        let kept = before.iter().copied().filter(|_| !read_back);
         let held = self.held.iter().filter(|(address, since)| {
             is_published(address)
                 || self.now >= since.plus_millis(HANDOVER_MILLIS)
@@ -162,9 +172,12 @@ impl Coordinator {
         all.into_iter().take(MAX_PUBLISHED).collect()
     }
 
-    /// Lets the gateway serve what the Lease says, and nothing else.
+    /// Lets the gateway serve what the Lease says, and what this instance has not taken out of
+    /// it: whoever edits a Lease must not end connections.
     fn publish(&mut self) {
-        let Some(addresses) = self.own_lease().map(|r| r.addresses.clone()) else { return };
+        let Some(mut addresses) = self.own_lease().map(|r| r.addresses.clone()) else { return };
+        let before = self.published.iter().flatten();
+        addresses.extend(before.filter(|a| self.held.contains_key(*a)));
         if self.published.as_ref() != Some(&addresses) {
             self.published = Some(addresses.clone());
             self.dirty.extend(self.mappings.keys().cloned());
@@ -214,28 +227,28 @@ impl Coordinator {
     ) {
         let is_leader = name == LeaseName::Leader;
         let gone = if is_leader { self.leader.gone } else { self.lease.gone };
+        let failures = if is_leader { &mut self.leader.failures } else { &mut self.lease.failures };
         let failed = !matches!(result, Ok(Written::Lease(_)));
+        *failures = if failed { failures.saturating_add(1) } else { 0 };
+        let failures = *failures;
+        let renew = self.config.renew_millis();
         let next = match result {
             // Whether it went before or after the write, the watch tells.
             Ok(Written::Lease(_)) if gone => PAUSES.0,
             Ok(Written::Lease(record)) => {
-                let mine = self.is_mine(&record);
-                if !is_leader {
-                    let news = self.peers.own_written(&record.version, self.lease.asked);
-                    self.note_absent(news);
-                }
-                self.peers.update(name, record, self.now);
-                if is_leader {
-                    let held = self.leader.asked.plus_millis(self.config.lease_millis * 4 / 5);
-                    self.leader.until = mine.then_some(held);
-                }
-                self.config.renew_millis()
+                self.note_renewed(name, record);
+                renew
             }
-            // The watch tells who holds it; that takes longer than this only when it is down.
-            Ok(Written::Mapping(_)) | Err(WriteError::Conflict | WriteError::NotFound) => PAUSES.0,
+            // The watch soon tells who holds it, unless it is down or does not show this Lease.
+            Ok(Written::Mapping(_)) | Err(WriteError::Conflict | WriteError::NotFound) => {
+                if failures == TOLD_CONFLICTS {
+                    self.note_failed_lease(name, WriteError::Conflict);
+                }
+                (PAUSES.0 << failures.min(8)).min(renew)
+            }
             Err(error) => {
                 self.note_failed_lease(name, error);
-                (self.config.renew_millis() / 2).max(PAUSES.0)
+                (renew / 2).max(PAUSES.0)
             }
         };
         let due = self.now.plus_millis(next);
@@ -244,8 +257,23 @@ impl Coordinator {
             self.leader.due = due;
         } else {
             self.lease.writing = false;
-            self.lease.failed = failed;
             self.lease.due = due;
+        }
+    }
+
+    fn note_renewed(&mut self, name: LeaseName, record: LeaseRecord) {
+        let mine = self.is_mine(&record);
+        let is_leader = name == LeaseName::Leader;
+        if is_leader {
+            let held = self.leader.asked.plus_millis(self.config.lease_millis * 4 / 5);
+            self.leader.until = mine.then_some(held);
+        } else {
+            let news = self.peers.own_written(&record.version, self.lease.asked);
+            self.note_absent(news);
+        }
+        self.peers.update(name, record, self.now);
+        if !is_leader && self.peers.is_blind(self.now, self.config.lease_millis) {
+            self.outbox.push_back(Output::Notice(Notice::WatchBlind));
         }
     }
 

@@ -48,6 +48,8 @@ const PENDING_MILLIS: u64 = 2_000;
 const MAX_WRITES: usize = 16;
 /// Shortest and longest pause after a failed write, in milliseconds.
 const PAUSES: (u64, u64) = (250, 30_000);
+/// With a pause of so many milliseconds a conflict has lasted for too long to be usual.
+const TOLD_PAUSE: u64 = 4_000;
 /// Addresses in one Lease: those of this many fit into the annotations of an object (256 KiB).
 const MAX_PUBLISHED: usize = 4_096;
 
@@ -160,6 +162,7 @@ impl Coordinator {
             Input::Report(report) => self.on_report(*report),
             Input::Written(id, result) => self.on_written(id, result),
             Input::Tick => self.on_tick(),
+            Input::Reset => self.on_reset(),
             Input::Stop => self.on_stop(),
         }
         if !self.stopped {
@@ -348,8 +351,17 @@ impl Coordinator {
         let until = Some(self.now.plus_millis(millis));
         self.pauses.insert(slot, Pause { until, millis });
         self.dirty.insert(key);
-        if let Some(error @ (WriteError::Refused(_) | WriteError::Transient(_))) = error {
+        // One conflict, or an object that is just gone, is usual; what lasts is not.
+        let usual = matches!(error, Some(WriteError::Conflict | WriteError::NotFound) | None);
+        if let Some(error) = error.filter(|_| !usual || millis == TOLD_PAUSE) {
             self.outbox.push_back(Output::Notice(Notice::WriteFailed(Box::new(write), error)));
+        }
+    }
+
+    fn on_reset(&mut self) {
+        self.peers.forget_versions();
+        for record in self.mappings.values_mut() {
+            record.version = String::new();
         }
     }
 

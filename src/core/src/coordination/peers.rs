@@ -50,6 +50,8 @@ pub(super) struct Peers {
     own_shown: Option<String>,
     /// The version that the latest answered renewal made, and when that was begun.
     own_written: Option<(String, Timestamp)>,
+    /// Since when the watch has not shown a renewal that was written.
+    behind_since: Option<Timestamp>,
     /// Instances of which something is known, but no Lease, by when that was last news.
     unheard_of: BTreeMap<String, Timestamp>,
 }
@@ -82,9 +84,31 @@ impl Peers {
         self.own_renewal = Some((renewed.to_owned(), now));
     }
 
+    /// Whether own renewals are written and, for so long, not shown by the watch. Told once in
+    /// that time.
+    pub(super) fn is_blind(&mut self, now: Timestamp, patience: u64) -> bool {
+        let (shown, written) = (&self.own_shown, &self.own_written);
+        let behind = match (shown, written) {
+            (Some(shown), Some((written, _))) => is_older(shown, written),
+            (None, Some(_)) => true,
+            _ => false,
+        };
+        if !behind {
+            self.behind_since = None;
+            return false;
+        }
+        let since = *self.behind_since.get_or_insert(now);
+        let blind = now.0.saturating_sub(since.0) >= patience;
+        if blind {
+            self.behind_since = Some(now);
+        }
+        blind
+    }
+
     /// The watch shows the own Lease.
     pub(super) fn own_shown(&mut self, version: &str) -> bool {
         self.own_shown = Some(version.to_owned());
+        self.behind_since = None;
         self.forget_unheard_of()
     }
 
@@ -119,6 +143,16 @@ impl Peers {
         let before = self.unheard_of.len();
         self.unheard_of.retain(|_, mentioned| *mentioned >= *asked);
         self.unheard_of.len() < before
+    }
+
+    /// The API server went back in time: versions that were seen mean nothing any more.
+    pub(super) fn forget_versions(&mut self) {
+        for seen in self.leases.values_mut() {
+            seen.record.version = String::new();
+        }
+        self.own_shown = None;
+        self.own_written = None;
+        self.behind_since = None;
     }
 
     /// Takes over a Lease unless a newer one is known (T22).

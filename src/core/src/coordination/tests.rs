@@ -1,5 +1,7 @@
 //! One instance, step by step.
 
+mod trouble;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -239,6 +241,31 @@ fn addresses_are_published_before_they_may_be_served_and_status_follows() {
     story.pass(56);
     let only_leases = |w: &Write| matches!(w, Write::Lease { .. });
     assert!(story.writes[quiet..].iter().all(only_leases), "{:?}", &story.writes[quiet..]);
+}
+
+/// What the leader writes of the whole Mapping when nothing is answered.
+fn summaries(story: &mut Story, input: Input) -> Vec<Summary> {
+    story.it.handle_input(story.now, input);
+    let outputs = std::iter::from_fn(|| story.it.poll_output());
+    let summary = |output| match output {
+        Output::Write(_, Write::Summary { summary, .. }) => Some(*summary),
+        _ => None,
+    };
+    outputs.filter_map(summary).collect()
+}
+
+#[test]
+fn an_address_that_is_about_to_be_published_has_an_instance() {
+    let known = MappingRecord { finalizers: vec![FINALIZER.into()], ..record("1") };
+    let mut story = Story::begin(&[], Some(known));
+    let held = report(&["203.0.113.10"], &[], false);
+    let written = summaries(&mut story, Input::Report(Box::new(held)));
+    assert_eq!(written, [], "the Lease with the address is under way");
+    // A Lease that can't be written does not hide it for ever.
+    story.now = story.now.plus_millis(PENDING_MILLIS);
+    let written = summaries(&mut story, Input::Tick);
+    let programmed = records::condition(&written[0].conditions, reason::PROGRAMMED);
+    assert_eq!(programmed.expect("told").reason, reason::NO_INSTANCE);
 }
 
 #[test]

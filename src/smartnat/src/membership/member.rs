@@ -20,7 +20,8 @@ use super::notices::Notices;
 use crate::driver::Incoming;
 use crate::monitor::Monitor;
 
-/// A write that takes longer is given up; whether it was done, the watch will tell.
+/// A write that takes longer is given up; whether it was done, the watch will tell. A renewal has
+/// less time: a dead connection must not cost the Lease.
 const MAX_WRITE: Duration = Duration::from_secs(15);
 /// After a start the API server is waited for this long before what is remembered is served: it
 /// takes much less to read a cluster, and a gateway that just booted serves nothing meanwhile.
@@ -74,6 +75,7 @@ pub(super) struct Member {
     feed: Feed,
     ends: MemberEnds,
     clock: Clock,
+    max_renewal: Duration,
     notices: Notices,
     writes: JoinSet<Answer>,
     /// What the Leases are for that were seen, by the name of the object.
@@ -94,12 +96,15 @@ impl Member {
     ) -> Self {
         let published = remembered.as_ref().and_then(|r| r.published.clone());
         let wait = remembered.as_ref().map(|_| tokio::time::Instant::now() + MAX_WAIT_FOR_CLUSTER);
+        // Half the time between two renewals, so that the next one is in time.
+        let max_renewal = Duration::from_millis(config.lease_millis / 6);
         Self {
+            max_renewal,
             coordinator: Coordinator::new(config, published),
             feed: Feed::new(remembered),
             ends,
             clock: Clock::start(),
-            notices: Notices::new(monitor),
+            notices: Notices::of_member(monitor),
             writes: JoinSet::new(),
             leases: BTreeMap::new(),
             remember_at: wait,
@@ -176,9 +181,11 @@ impl Member {
 
     fn begin(&mut self, id: WriteId, write: Write) {
         let writer = self.ends.writer.clone();
+        let is_lease = matches!(write, Write::Lease { .. });
+        let limit = if is_lease { MAX_WRITE.min(self.max_renewal) } else { MAX_WRITE };
         self.writes.spawn(async move {
-            let result = tokio::time::timeout(MAX_WRITE, writer.execute(&write)).await;
-            let late = || WriteError::Transient(format!("no answer within {MAX_WRITE:?}"));
+            let result = tokio::time::timeout(limit, writer.execute(&write)).await;
+            let late = || WriteError::Transient(format!("no answer within {limit:?}"));
             (id, write, result.unwrap_or_else(|_| Err(late())))
         });
     }

@@ -13,7 +13,7 @@ use smartnat_core::coordination::LeaseName;
 use smartnat_core::model::ClusterState;
 use tokio::sync::watch;
 
-use crate::state_files::write_atomically;
+use crate::state_files::write_durably;
 
 /// A cluster of 10,000 Mappings takes some ten megabytes; a larger file is none of ours.
 const MAX_BYTES: u64 = 1 << 30;
@@ -71,11 +71,7 @@ impl Memory {
 
     fn save(&self, cluster: &ClusterState) -> io::Result<()> {
         let text = serde_json::to_vec(&ToRemember { format: FORMAT, cluster })?;
-        write_atomically(&self.path, &text)?;
-        // A rename survives the loss of power only with its directory.
-        let directory = self.path.parent().unwrap_or(Path::new("."));
-        fs::File::open(&self.path)?.sync_all()?;
-        fs::File::open(directory)?.sync_all()
+        write_durably(&self.path, &text)
     }
 }
 

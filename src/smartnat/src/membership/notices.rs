@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime};
 
 use smartnat_cluster::source::{WatchTrouble, WatchedResource};
+use smartnat_cluster::write::{LEASE_LABEL, lease_name};
 use smartnat_core::coordination::{LeaseName, Notice, Write, WriteError, Written};
 
 use crate::monitor::Monitor;
@@ -12,6 +13,9 @@ use crate::monitor::Monitor;
 const REPEAT: Duration = Duration::from_mins(5);
 /// Different troubles that are remembered; when there are more, they are told more often.
 const MAX_REMEMBERED: usize = 100;
+
+/// Who holds back readiness.
+const LEASE: &str = "the Lease of this instance";
 
 /// Remembers what was told.
 #[derive(Debug)]
@@ -23,6 +27,12 @@ pub(super) struct Notices {
 impl Notices {
     pub(super) fn new(monitor: Monitor) -> Self {
         Self { told: BTreeMap::new(), monitor }
+    }
+
+    /// A member is not ready before it has its Lease.
+    pub(super) fn of_member(monitor: Monitor) -> Self {
+        monitor.health().hold_back(LEASE, Some("it is not written yet".into()));
+        Self::new(monitor)
     }
 
     /// Something was written, or not.
@@ -53,11 +63,13 @@ impl Notices {
     }
 
     pub(super) fn notice(&mut self, notice: &Notice) {
-        if let Notice::Leading(leads) = notice {
-            self.monitor.metrics().leader(*leads);
-        }
+        self.monitor_of(notice);
         match notice {
             Notice::Joined => tracing::info!("this instance has its Lease"),
+            Notice::WatchBlind => tracing::warn!(
+                "renewals of this instance's Lease are written, and its watch does not show them: \
+                 opening all watches anew"
+            ),
             Notice::Leading(true) => tracing::info!("this instance leads now"),
             Notice::Leading(false) => tracing::info!("this instance leads no more"),
             Notice::NameTaken { holder } => tracing::error!(
@@ -74,12 +86,26 @@ impl Notices {
                 let what = describe(write);
                 let text = match error {
                     WriteError::Refused(text) | WriteError::Transient(text) => text.clone(),
-                    WriteError::Conflict | WriteError::NotFound => return,
+                    WriteError::Conflict => lasting_conflict(write),
+                    WriteError::NotFound => lasting_absence(write).into(),
                 };
                 if self.is_news(format!("{what} {text}")) {
                     tracing::warn!("{what} can't be written, trying again: {text}");
                 }
             }
+        }
+    }
+
+    /// Leadership as a metric, and the own Lease as a condition of readiness.
+    fn monitor_of(&self, notice: &Notice) {
+        let hold_back = |why| self.monitor.health().hold_back(LEASE, why);
+        match notice {
+            Notice::Leading(leads) => self.monitor.metrics().leader(*leads),
+            Notice::Joined => hold_back(None),
+            Notice::NameTaken { holder } => {
+                hold_back(Some(format!("{holder} has the Lease of this instance's name")));
+            }
+            _ => {}
         }
     }
 
@@ -128,6 +154,29 @@ fn class_of(error: &WriteError) -> &'static str {
         WriteError::NotFound => "not-found",
         WriteError::Refused(_) => "refused",
         WriteError::Transient(_) => "transient",
+    }
+}
+
+fn lasting_conflict(write: &Write) -> String {
+    match write {
+        Write::Lease { name, .. } => {
+            let lease = lease_name(name);
+            format!(
+                "Lease {lease} is there, but is changed by others or lacks the label {LEASE_LABEL}; \
+                 look at it, and delete it if it is a leftover: kubectl delete lease {lease}"
+            )
+        }
+        _ => "others change it again and again".into(),
+    }
+}
+
+fn lasting_absence(write: &Write) -> &'static str {
+    match write {
+        Write::Entries { .. } | Write::Summary { .. } => {
+            "the API server does not know a status of Mappings: the definition is an old one, apply \
+             that of this version (smartnat crd)"
+        }
+        _ => "it is not there",
     }
 }
 
