@@ -84,7 +84,7 @@ fn a_deletion_that_a_kernel_refuses_says_why() {
     story.delete();
     let mut refused = report(&["203.0.113.10"], &[], true);
     refused.read_back = false;
-    let status = refused.mappings.get_mut(&key()).expect("it is reported");
+    let status = Arc::make_mut(refused.mappings.get_mut(&key()).expect("it is reported"));
     status.released = false;
     status.conditions[1].reason = reason::KERNEL_ERROR.into();
     status.conditions[1].message = "the kernel says no".into();
