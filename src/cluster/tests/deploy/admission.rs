@@ -2,13 +2,14 @@
 
 use std::time::{Duration, Instant};
 
+use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::Client;
-use kube::api::{Patch, PatchParams, PostParams};
+use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use kube::core::Request;
 use serde_json::{Value, json};
 use smartnat_cluster::api;
 
-use crate::request::{Answer, CONTROLLER, send};
+use crate::request::{Answer, CONTROLLER, NAMESAKE, send};
 use crate::{Failure, NAMESPACE};
 
 /// A policy counts some time after it was created.
@@ -123,7 +124,7 @@ pub(crate) async fn wrong_verdicts_on_the_controller(
     // Without the finalizer that a case added.
     let none = json!([{ "op": "add", "path": "/metadata/finalizers", "value": [] }]);
     patch(client, name, &none, None).await?;
-    let build = |request: Request| Ok(request.delete(name, &kube::api::DeleteParams::default())?);
+    let build = |request: Request| Ok(request.delete(name, &DeleteParams::default())?);
     send(client, Request::new(MAPPINGS), build, None).await?;
     wrong
 }
@@ -153,13 +154,46 @@ async fn verdicts(client: &Client, name: &str) -> Result<Vec<String>, Failure> {
     if answer.code != 200 {
         wrong.push(format!("an administrator is refused: {answer}"));
     }
-    for (lease, expected) in [("smartnat-leader", 201), ("kube-controller-manager", 403)] {
-        let answer = create_lease(client, lease).await?;
+    let foreign = "kube-controller-manager";
+    for (lease, expected) in [("smartnat-leader", 201), (foreign, 403)] {
+        let answer = create_lease(client, lease, NAMESPACE, CONTROLLER).await?;
         if answer.code != expected {
             wrong.push(format!("lease {lease}: {expected} expected: {answer}"));
         }
     }
+    let answer = allowed_to_a_namesake(client, foreign).await?;
+    if answer.code != 201 {
+        wrong.push(format!("{NAMESAKE} is refused its own lease: {answer}"));
+    }
     Ok(wrong)
+}
+
+/// What the policy says to somebody else of the controller's name, whose own role allows it.
+async fn allowed_to_a_namesake(client: &Client, lease: &str) -> Result<Answer, Failure> {
+    let named = "smartnat-namesake-test";
+    let role: Role = serde_json::from_value(json!({
+        "metadata": { "name": named },
+        "rules": [{ "apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["create"] }],
+    }))?;
+    let binding: RoleBinding = serde_json::from_value(json!({
+        "metadata": { "name": named },
+        "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": named },
+        "subjects": [{ "kind": "ServiceAccount", "namespace": "default", "name": "smartnat" }],
+    }))?;
+    let roles: Api<Role> = Api::namespaced(client.clone(), "default");
+    let bindings: Api<RoleBinding> = Api::namespaced(client.clone(), "default");
+    roles.create(&PostParams::default(), &role).await?;
+    let answer = async {
+        bindings.create(&PostParams::default(), &binding).await?;
+        create_lease(client, lease, "default", NAMESAKE).await
+    };
+    let answer = answer.await;
+    // Of use where the server is not this test's own; the role was there before the binding.
+    let unbound = bindings.delete(named, &DeleteParams::default()).await;
+    roles.delete(named, &DeleteParams::default()).await?;
+    let answer = answer?;
+    unbound?;
+    Ok(answer)
 }
 
 async fn patch(
@@ -173,12 +207,17 @@ async fn patch(
     send(client, Request::new(MAPPINGS), build, user).await
 }
 
-async fn create_lease(client: &Client, name: &str) -> Result<Answer, Failure> {
-    let path = format!("/apis/coordination.k8s.io/v1/namespaces/{NAMESPACE}/leases");
+async fn create_lease(
+    client: &Client,
+    name: &str,
+    namespace: &str,
+    user: &str,
+) -> Result<Answer, Failure> {
+    let path = format!("/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases");
     let lease = json!({
         "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": { "name": name },
     });
     let dry_run = PostParams { dry_run: true, ..PostParams::default() };
     let build = |request: Request| Ok(request.create(&dry_run, serde_json::to_vec(&lease)?)?);
-    send(client, Request::new(path), build, Some(CONTROLLER)).await
+    send(client, Request::new(path), build, Some(user)).await
 }

@@ -33,11 +33,16 @@ impl Renderer {
 
     /// Renders the chart with `values` laid over its own.
     fn run(&self, values: &Value) -> Result<Output, Failure> {
+        self.run_in(NAMESPACE, values)
+    }
+
+    /// Likewise, for a release in `namespace`.
+    fn run_in(&self, namespace: &str, values: &Value) -> Result<Output, Failure> {
         let mut command = match self {
             Self::Helm => {
                 let mut command = Command::new("helm");
                 command.args(["template", "smartnat"]).arg(repository(CHART));
-                command.args(["--include-crds", "--namespace", NAMESPACE]);
+                command.args(["--include-crds", "--namespace", namespace]);
                 for (key, value) in values.as_object().into_iter().flatten() {
                     command.arg("--set-json").arg(format!("{key}={value}"));
                 }
@@ -46,7 +51,7 @@ impl Renderer {
             Self::Python(python) => {
                 let mut command = Command::new(python);
                 command.arg(repository("deploy/helm/render.py")).arg(repository(CHART));
-                command.args([NAMESPACE, &values.to_string()]);
+                command.args([namespace, &values.to_string()]);
                 command
             }
         };
@@ -54,11 +59,14 @@ impl Renderer {
     }
 
     fn render(&self, values: &Value) -> Result<Manifests, Failure> {
-        let output = self.run(values)?;
+        Self::rendered(&self.run(values)?)
+    }
+
+    fn rendered(output: &Output) -> Result<Manifests, Failure> {
         if !output.status.success() {
             return Err(String::from_utf8_lossy(&output.stderr).into());
         }
-        Ok(Manifests(documents(&String::from_utf8(output.stdout)?)?))
+        Ok(Manifests(documents(str::from_utf8(&output.stdout)?)?))
     }
 }
 
@@ -75,6 +83,21 @@ fn the_chart_renders_what_kustomize_does() -> Result<(), Failure> {
     for (key, object) in expected {
         let helm = &rendered[&key];
         assert!(*helm == object, "{key:?}\nhelm:      {helm}\nkustomize: {object}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_release_in_another_namespace_has_its_own_account_everywhere() -> Result<(), Failure> {
+    let Some(helm) = Renderer::find()? else { return Ok(()) };
+    let rendered = Renderer::rendered(&helm.run_in("gateways", &json!({}))?)?;
+    let policy = rendered.find("ValidatingAdmissionPolicy", "smartnat-controller-writes");
+    let condition = &policy.ok_or("no policy")?["spec"]["matchConditions"][0]["expression"];
+    let account = "request.userInfo.username == 'system:serviceaccount:gateways:smartnat'";
+    assert_eq!(condition, account);
+    for object in &rendered.0 {
+        let text = object.to_string();
+        assert!(!text.contains(NAMESPACE), "{text}");
     }
     Ok(())
 }

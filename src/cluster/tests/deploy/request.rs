@@ -11,6 +11,9 @@ use crate::Failure;
 /// The controller's account, as the API server knows it.
 pub(crate) const CONTROLLER: &str = "system:serviceaccount:smartnat-system:smartnat";
 
+/// An account of the same name that has nothing to do with the controller.
+pub(crate) const NAMESAKE: &str = "system:serviceaccount:default:smartnat";
+
 /// What the server answered.
 #[derive(Debug)]
 pub(crate) struct Answer {
