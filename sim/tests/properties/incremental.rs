@@ -1,4 +1,4 @@
-//! P15: what a change does not touch need not be looked at.
+//! P9: what a change does not touch need not be looked at.
 
 use proptest::prelude::*;
 use smartnat_core::gateway::{Gateway, Input};
@@ -76,17 +76,17 @@ fn a_rare_change() -> impl Strategy<Value = ClusterObject> {
 proptest! {
     #![proptest_config(cases(1))]
 
-    /// P15: a gateway that recompiles what a change touches does at every step of any history what
+    /// P9: a gateway that recompiles what a change touches does at every step of any history what
     /// one does that recomputes everything: the same dataplane, objects, transactions, status and
     /// events.
     #[test]
-    fn p15_work_on_what_changed_equals_work_on_everything(story in stories(1..20)) {
+    fn p09_work_on_what_changed_equals_work_on_everything(story in stories(1..20)) {
         told(&story, || Twins::new(&story).live_through(&story))?;
     }
 
-    /// P15, with nothing but changes of the cluster.
+    /// P9, with nothing but changes of the cluster.
     #[test]
-    fn p15_also_where_little_else_happens(story in busy_clusters()) {
+    fn p09_also_where_little_else_happens(story in busy_clusters()) {
         told(&story, || Twins::new(&story).live_through(&story))?;
     }
 }

@@ -1,4 +1,4 @@
-//! Properties P1 to P15 of the gateway over generated clusters and histories on the simulated
+//! Properties P1 to P14 of the gateway over generated clusters and histories on the simulated
 //! kernel, judged by packets and by an oracle that shares no code with what it judges.
 //! `PROPTEST_CASES` says how many cases; regressions are kept in `tests/regressions`.
 
