@@ -1,6 +1,7 @@
 //! iptables: changed chains as a whole, jumps counted, one transaction a table.
 
 use std::borrow::Cow;
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use crate::lower::DesiredObjects;
@@ -52,6 +53,9 @@ fn addresses_of_pods(wanted: &XtTableState, held: &mut Cow<'_, XtTableState>) ->
     let none: &[XtRule] = &[];
     let mut ops = Vec::new();
     for (chain, rules) in &wanted.chains {
+        if !rules.iter().any(is_address_of_pods) {
+            continue;
+        }
         let before = held.chains.get(chain).map_or(none, Vec::as_slice);
         if !rules.iter().any(|rule| is_address_of_pods(rule) && !before.contains(rule)) {
             continue;
@@ -82,17 +86,38 @@ fn is_address_of_pods(rule: &XtRule) -> bool {
 }
 
 fn table_changes(wanted: &XtTableState, held: &XtTableState) -> Vec<NetworkOp> {
-    let put = wanted
-        .chains
-        .iter()
-        .filter(|(name, rules)| held.chains.get(name) != Some(rules))
-        .map(|(name, rules)| NetworkOp::PutChain { chain: name.clone(), rules: rules.clone() });
-    let delete = held
-        .chains
-        .keys()
-        .filter(|name| !wanted.chains.contains_key(name))
-        .map(|name| NetworkOp::DeleteChain { chain: name.clone() });
-    put.chain(jump_changes(wanted, held)).chain(delete).collect()
+    let (mut put, mut delete) = (Vec::new(), Vec::new());
+    for (name, wanted, held) in side_by_side(&wanted.chains, &held.chains) {
+        let chain = || name.clone();
+        match wanted {
+            None => delete.push(NetworkOp::DeleteChain { chain: chain() }),
+            Some(rules) if held != Some(rules) => {
+                put.push(NetworkOp::PutChain { chain: chain(), rules: rules.clone() });
+            }
+            Some(_) => {}
+        }
+    }
+    put.into_iter().chain(jump_changes(wanted, held)).chain(delete).collect()
+}
+
+/// All keys of two maps in order, with what each has. A read-back compares every chain there is,
+/// so it goes along both instead of looking each up.
+fn side_by_side<'a, K: Ord, V>(
+    left: &'a BTreeMap<K, V>,
+    right: &'a BTreeMap<K, V>,
+) -> impl Iterator<Item = (&'a K, Option<&'a V>, Option<&'a V>)> {
+    let (mut left, mut right) = (left.iter().peekable(), right.iter().peekable());
+    std::iter::from_fn(move || {
+        let order = match (left.peek(), right.peek()) {
+            (Some((one, _)), Some((other, _))) => one.cmp(other),
+            (Some(_), None) => Ordering::Less,
+            (None, _) => Ordering::Greater,
+        };
+        let one = if order.is_le() { left.next() } else { None };
+        let other = if order.is_ge() { right.next() } else { None };
+        let (key, _) = one.or(other)?;
+        Some((key, one.map(|(_, value)| value), other.map(|(_, value)| value)))
+    })
 }
 
 /// A jump's position among foreign rules is no drift (T17); a missing or repeated one is.

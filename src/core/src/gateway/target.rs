@@ -11,6 +11,12 @@ use crate::lower::{Shares, TouchedObjects, lower};
 use crate::model::Touched;
 use crate::objects::KernelState;
 
+/// So many Mappings are recompiled one by one however few there are.
+const FEW: usize = 64;
+/// Beyond a quarter of all, everything at once is cheaper: a Mapping that comes to an address moves
+/// the rules of those behind it.
+const SHARE: usize = 4;
+
 impl Gateway {
     /// Follows the wishes. Returns the objects that may differ from before; `None`: any.
     pub(super) fn compile_target(&mut self, observed: &KernelState) -> Option<TouchedObjects> {
@@ -21,7 +27,7 @@ impl Gateway {
         }
         self.stale = false;
         let touched = take(&mut self.touched);
-        if same && !touched.everything && !self.recomputes {
+        if same && !self.recomputes && self.is_small(&touched) {
             let objects = self.compile_touched(&touched);
             if objects.is_some() {
                 return objects;
@@ -29,6 +35,12 @@ impl Gateway {
         }
         self.compile_everything(observed);
         None
+    }
+
+    fn is_small(&self, touched: &Touched) -> bool {
+        let changed = touched.mappings.len();
+        let all = self.cluster.as_ref().map_or(0, |cluster| cluster.mappings.len());
+        !touched.everything && (changed <= FEW || changed < all / SHARE)
     }
 
     /// `None`: everything must be compiled.
