@@ -7,6 +7,7 @@ use kube::client::AuthError;
 use kube::core::Status;
 use rustls::AlertDescription;
 
+use super::secrets;
 use super::trouble::{Attempt, TroubleClass, WatchTrouble};
 
 /// No chain of causes is followed any deeper.
@@ -116,11 +117,18 @@ fn is_about_certificates(error: &rustls::Error) -> bool {
     }
 }
 
-/// The innermost cause says what happened; what wraps it says only where.
+/// The innermost cause says what happened; what wraps it says only where. What is below an error of
+/// credentials may quote them.
 fn text(error: &(dyn Error + 'static)) -> String {
     let mut innermost = String::new();
-    each_cause(error, &mut |cause| innermost = cause.to_string());
-    innermost
+    let mut of_credentials = None;
+    each_cause(error, &mut |cause| {
+        innermost = cause.to_string();
+        if let Some(error) = cause.downcast_ref::<AuthError>() {
+            of_credentials = Some(secrets::of_credentials(error, None));
+        }
+    });
+    of_credentials.unwrap_or(innermost)
 }
 
 #[cfg(test)]

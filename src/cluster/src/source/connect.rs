@@ -6,9 +6,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use kube::client::AuthError;
 use kube::config::{InClusterError, KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
+use secrecy::ExposeSecret;
 use thiserror::Error;
+
+use super::secrets::{self, Place as At};
 
 /// A server that does not take a connection in this time is down, for all we care.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -22,7 +26,8 @@ const WRITE: Duration = Duration::from_secs(15);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DefaultNamespace(pub String);
 
-/// Why there is no client.
+/// Why there is no client. Neither what it says nor its `Debug` has any of the secrets that were
+/// read.
 #[derive(Debug, Error)]
 pub enum ConnectError {
     /// Nothing says where the API server is.
@@ -42,6 +47,17 @@ pub enum ConnectError {
         /// Why not.
         source: io::Error,
     },
+    /// The kubeconfig cannot be parsed. What is there may be secret and is not told.
+    #[error(
+        "kubeconfig {}{}: this is not the YAML of a kubeconfig; check it with: kubectl config view",
+        path.display(), at.map(|at| format!(", {at}")).unwrap_or_default()
+    )]
+    Syntax {
+        /// Its path.
+        path: PathBuf,
+        /// Where in it.
+        at: Option<At>,
+    },
     /// The kubeconfig makes no sense.
     #[error("kubeconfig {}: {source}; check it with: kubectl config view", path.display())]
     Invalid {
@@ -52,14 +68,33 @@ pub enum ConnectError {
     },
     /// A certificate or key that the kubeconfig holds or names cannot be used.
     #[error(
-        "kubeconfig {}: {source}; check certificate-authority(-data), client-certificate(-data) \
+        "kubeconfig {}: {problem}; check certificate-authority(-data), client-certificate(-data) \
          and client-key(-data): PEM, in *-data encoded as base64", path.display()
     )]
     Certificates {
         /// Its path, or several.
         path: PathBuf,
         /// What is wrong.
-        source: Box<dyn std::error::Error + Send + Sync>,
+        problem: String,
+    },
+    /// A token cannot be sent.
+    #[error(
+        "kubeconfig {}: {field} has characters that no token has, for example a line break or a \
+         space; check that it is the token alone, without a line break at its end", path.display()
+    )]
+    Token {
+        /// Path of the kubeconfig, or several.
+        path: PathBuf,
+        /// The field that has it or names its file.
+        field: String,
+    },
+    /// The kubeconfig says how to get credentials, and that does not work.
+    #[error("kubeconfig {}: {problem}; check the user's entry, and try the command", path.display())]
+    Credentials {
+        /// Its path, or several.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
     },
     /// The service account of the pod cannot be used.
     #[error(
@@ -70,10 +105,17 @@ pub enum ConnectError {
         /// What is wrong.
         source: Box<InClusterError>,
     },
+    /// The kubeconfig wants a proxy of a kind that is not supported.
+    #[error("kubeconfig {}: proxy-url (or HTTPS_PROXY) names a proxy, which is not supported; \
+             remove it", path.display())]
+    Proxy {
+        /// Its path, or several.
+        path: PathBuf,
+    },
     /// The client cannot be set up.
     #[error("client for {server}: {source}")]
     Client {
-        /// The server's address.
+        /// Host and port of the server.
         server: String,
         /// What is wrong.
         source: Box<kube::Error>,
@@ -131,7 +173,10 @@ async fn connect_from(
     };
     if config.root_cert.as_ref().is_some_and(Vec::is_empty) {
         // Taken for "trust nobody", which would be found out at the first request only.
-        return Err(ConnectError::Certificates { path, source: "no CERTIFICATE in it".into() });
+        return Err(ConnectError::Certificates { path, problem: "no CERTIFICATE in it".into() });
+    }
+    if let Err(field) = check_token(&mut config) {
+        return Err(ConnectError::Token { path, field });
     }
     config.connect_timeout = Some(CONNECT);
     config.read_timeout = Some(READ);
@@ -139,14 +184,55 @@ async fn connect_from(
     config.write_timeout = Some(WRITE);
     config.default_retry = false;
     let namespace = DefaultNamespace(config.default_namespace.clone());
-    let server = config.cluster_url.to_string();
+    // Without a user and a password.
+    let host = config.cluster_url.host().unwrap_or_default();
+    let port = config.cluster_url.port_u16().map(|port| format!(":{port}")).unwrap_or_default();
+    let server = format!("{host}{port}");
+    let command = config.auth_info.exec.as_ref().and_then(|exec| exec.command.clone());
     let client = Client::try_from(config).map_err(|error| match error {
         kube::Error::RustlsTls(source) => {
-            ConnectError::Certificates { path, source: Box::new(source) }
+            ConnectError::Certificates { path, problem: secrets::of_tls(&source) }
         }
+        // The client's certificate and key are looked into here only.
+        kube::Error::InferKubeconfig(source) => of_file(source, &path),
+        kube::Error::Auth(source) => of_auth(&source, path, command.as_deref()),
+        // They have the user and the password of the proxy.
+        kube::Error::ProxyProtocolUnsupported { .. }
+        | kube::Error::ProxyProtocolDisabled { .. } => ConnectError::Proxy { path },
         other => ConnectError::Client { server, source: Box::new(other) },
     })?;
     Ok((client, namespace))
+}
+
+fn of_auth(error: &AuthError, path: PathBuf, command: Option<&str>) -> ConnectError {
+    ConnectError::Credentials { path, problem: secrets::of_credentials(error, command) }
+}
+
+/// Makes the token one that can be sent: kube panics on any other. Fails with the field that has
+/// it. A file is read again and again as it is, so in it a line break counts.
+fn check_token(config: &mut Config) -> Result<(), String> {
+    if let Some(token) = &config.auth_info.token {
+        let trimmed = token.expose_secret().trim();
+        if !can_be_sent(trimmed) {
+            return Err("token".to_owned());
+        }
+        // An empty one is none.
+        let trimmed = trimmed.to_owned();
+        config.auth_info.token = (!trimmed.is_empty()).then(|| trimmed.into());
+    }
+    if config.auth_info.token.is_none()
+        && let Some(file) = &config.auth_info.token_file
+        // One that cannot be read is found by who uses it.
+        && std::fs::read_to_string(file).is_ok_and(|token| !can_be_sent(&token))
+    {
+        return Err("the file of tokenFile".to_owned());
+    }
+    Ok(())
+}
+
+/// Whether a header may have this text as a token.
+fn can_be_sent(token: &str) -> bool {
+    token.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 fn locate(explicit: Option<&Path>, surroundings: &Surroundings) -> Result<Place, ConnectError> {
@@ -194,15 +280,17 @@ async fn from_files(paths: &[PathBuf]) -> Result<(Config, PathBuf), ConnectError
 }
 
 fn of_file(error: KubeconfigError, path: &Path) -> ConnectError {
+    let path = path.to_owned();
+    if let Some(problem) = secrets::of_certificates(&error) {
+        return ConnectError::Certificates { path, problem };
+    }
     match error {
-        KubeconfigError::ReadConfig(source, path) => ConnectError::Unreadable { path, source },
-        error @ (KubeconfigError::LoadCertificateAuthority(_)
-        | KubeconfigError::LoadClientCertificate(_)
-        | KubeconfigError::LoadClientKey(_)
-        | KubeconfigError::ParseCertificates(_)) => {
-            ConnectError::Certificates { path: path.to_owned(), source: Box::new(error) }
+        KubeconfigError::Parse(error) => {
+            let at = error.location().map(|at| At { line: at.line(), column: at.column() });
+            ConnectError::Syntax { path, at }
         }
-        other => ConnectError::Invalid { path: path.to_owned(), source: Box::new(other) },
+        KubeconfigError::ReadConfig(source, path) => ConnectError::Unreadable { path, source },
+        other => ConnectError::Invalid { path, source: Box::new(other) },
     }
 }
 

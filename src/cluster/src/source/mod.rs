@@ -12,6 +12,7 @@ mod fetch;
 mod holdings;
 mod hub;
 mod leases;
+mod secrets;
 mod trouble;
 mod version;
 mod versions;
@@ -20,6 +21,7 @@ mod window;
 
 pub use connect::{ConnectError, DefaultNamespace, connect};
 pub use leases::ChangedLeases;
+pub use secrets::Place;
 pub use trouble::{TroubleClass, Verb, WatchTrouble, WatchedResource};
 
 use std::collections::BTreeMap;

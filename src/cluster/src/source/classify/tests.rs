@@ -153,3 +153,19 @@ fn a_chain_of_causes_is_not_followed_for_ever() {
     let error = kube::Error::Service(Box::new(error));
     assert_eq!(Failure::of(&error, &attempt(None)).class, TroubleClass::Unreachable);
 }
+
+#[test]
+fn what_a_command_for_credentials_printed_is_not_told() {
+    use std::os::unix::process::ExitStatusExt;
+    let secret = "S3CR3T-of-this-test";
+    let out = std::process::Output {
+        status: std::process::ExitStatus::from_raw(3 << 8),
+        stdout: secret.into(),
+        stderr: secret.into(),
+    };
+    let error = AuthError::AuthExecRun { cmd: format!("plugin {secret}"), out: Box::new(out) };
+    let failure = Failure::of(&kube::Error::Service(error.into()), &attempt(None));
+    assert_eq!(failure.class, TroubleClass::Unauthorized);
+    let message = failure.trouble(&attempt(None), 1).message;
+    assert!(message.contains("exit status: 3") && !message.contains(secret), "{message}");
+}

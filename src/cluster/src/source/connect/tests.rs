@@ -67,11 +67,12 @@ async fn a_broken_kubeconfig_is_named_with_what_is_wrong() {
     fs::write(&not_der, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n").unwrap();
 
     let unreadable: Is = |e| matches!(e, ConnectError::Unreadable { .. });
+    let syntax: Is = |e| matches!(e, ConnectError::Syntax { at: Some(_), .. });
     let invalid: Is = |e| matches!(e, ConnectError::Invalid { .. });
     let certificates: Is = |e| matches!(e, ConnectError::Certificates { .. });
     for (text, is) in [
         (None, unreadable),
-        (Some("[".to_owned()), invalid),
+        (Some("[".to_owned()), syntax),
         (Some(kubeconfig("").replace("current-context: c", "current-context: d")), invalid),
         (Some(kubeconfig("certificate-authority-data: '%'")), certificates),
         (Some(kubeconfig(&format!("certificate-authority: {}", missing.display()))), certificates),
@@ -87,5 +88,93 @@ async fn a_broken_kubeconfig_is_named_with_what_is_wrong() {
         let message = error.to_string();
         assert!(message.contains(&path.display().to_string()), "{message}");
         assert!(message.contains("check"), "{message}");
+    }
+}
+
+const SECRET: &str = "S3CR3T-of-this-test";
+
+/// A kubeconfig whose user is so.
+fn with_user(user: &str) -> String {
+    kubeconfig("insecure-skip-tls-verify: true").replace("{token: t}", user)
+}
+
+async fn outcome(text: &str) -> Result<(), ConnectError> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("config");
+    fs::write(&path, text).unwrap();
+    connect(Some(&path)).await.map(drop)
+}
+
+/// An exec entry of a command of this text.
+fn command(script: &str) -> String {
+    format!(
+        "{{exec: {{apiVersion: client.authentication.k8s.io/v1, interactiveMode: Never, command: sh, \
+         args: ['-c', '{script}', '{SECRET}'], env: [{{name: A, value: {SECRET}}}]}}}}"
+    )
+}
+
+#[tokio::test]
+async fn no_error_tells_a_secret() {
+    let folder = tempfile::tempdir().unwrap();
+    let token_file = folder.path().join("token");
+    fs::write(&token_file, format!("{SECRET}\n")).unwrap();
+    let key = format!("-----BEGIN RSA PRIVATE KEY-----{SECRET}");
+    let key_data = data_encoding::BASE64.encode(key.as_bytes());
+    for (text, part) in [
+        (with_user(&format!("{{token: {SECRET}")), "line "),
+        (with_user(&format!("{{token: [{SECRET}]}}")), "line "),
+        (format!("users:\n- name: u\n  user:\n    token: {SECRET}\n   client-key: x\n"), "line "),
+        (with_user(&format!("{{token: \"a\\n{SECRET}\"}}")), "token"),
+        (with_user(&format!("{{tokenFile: '{}'}}", token_file.display())), "tokenFile"),
+        (
+            with_user(&format!("{{client-certificate-data: '', client-key-data: '%{SECRET}'}}")),
+            "check",
+        ),
+        (with_user(&format!("{{client-certificate-data: '', client-key: \"{key}\\n\"}}")), "check"),
+        (
+            with_user(&format!("{{client-certificate-data: '', client-key-data: {key_data}}}")),
+            "check",
+        ),
+        (
+            with_user(&command(&format!("echo {SECRET}; echo {SECRET} >&2; exit 3"))),
+            "exit status: 3",
+        ),
+        (with_user(&command(&format!("echo \"[{SECRET}\""))), "the command sh"),
+        (
+            with_user(&command(&format!(
+                r#"echo "{{\"status\": {{\"token\": \"{SECRET}\", \"expirationTimestamp\": \"{SECRET}\"}}}}""#
+            ))),
+            "expire",
+        ),
+        (kubeconfig(&format!("proxy-url: 'http://user:{SECRET}@proxy:3128'")), "proxy-url"),
+    ] {
+        let Err(error) = outcome(&text).await else { panic!("taken: {text}") };
+        let (said, debug) = (error.to_string(), format!("{error:?}"));
+        assert!(said.contains(part), "{part:?} is not in: {said}");
+        assert!(!said.contains(SECRET), "{said}");
+        assert!(!debug.contains(SECRET), "{debug}");
+        let mut causes = std::error::Error::source(&error);
+        while let Some(cause) = causes {
+            assert!(!format!("{cause} {cause:?}").contains(SECRET), "{cause:?}");
+            causes = cause.source();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_line_break_around_a_token_does_not_count() {
+    for user in ["{token: \"\\n  abc \\n\"}", "\n    token: |\n      abc\n", "{token: ''}"] {
+        let text = format!(
+            "apiVersion: v1
+kind: Config
+current-context: c
+contexts: [{{name: c, context: {{cluster: c, user: u}}}}]
+clusters: [{{name: c, cluster: {{server: 'http://127.0.0.1:1'}}}}]
+users:
+- name: u
+  user: {user}
+"
+        );
+        assert!(outcome(&text).await.is_ok(), "{text}");
     }
 }
