@@ -95,6 +95,11 @@ pub enum SourceEvent {
     Recovered(WatchedResource),
     /// A resource had to be listed again.
     Relisted(WatchedResource),
+    /// The server was set back to an earlier state for good (a restored backup), seen in one
+    /// resource, which is told anew from here on with versions that may be lower than those that
+    /// were told before. What was remembered of versions counts no more. Told again for each
+    /// resource in which it is seen.
+    Reset,
 }
 
 /// Follows the cluster until `to` is closed.

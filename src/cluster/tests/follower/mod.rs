@@ -31,6 +31,7 @@ pub(crate) struct Told {
     pub(crate) troubles: Vec<WatchTrouble>,
     pub(crate) recovered: Vec<WatchedResource>,
     pub(crate) relisted: Vec<WatchedResource>,
+    pub(crate) resets: usize,
 }
 
 impl Told {
@@ -54,6 +55,7 @@ impl Told {
             SourceEvent::Trouble(trouble) => self.troubles.push(trouble),
             SourceEvent::Recovered(resource) => self.recovered.push(resource),
             SourceEvent::Relisted(resource) => self.relisted.push(resource),
+            SourceEvent::Reset => self.resets += 1,
         }
     }
 }
@@ -91,10 +93,11 @@ impl Requests {
         Self { sent: Arc::default(), held: watch::Sender::new("") }
     }
 
-    /// How many requests of this resource were lists.
+    /// How many requests of this resource were lists; those for the server's revision are none.
     pub(crate) fn lists(&self, resource: &str) -> usize {
         self.count(|path, query| {
-            path.ends_with(&format!("/{resource}")) && !query.contains("watch=true")
+            let asks = |what| query.split('&').any(|parameter| parameter == what);
+            path.ends_with(&format!("/{resource}")) && !asks("watch=true") && !asks("limit=1")
         })
     }
 

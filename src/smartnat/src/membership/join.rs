@@ -134,7 +134,7 @@ pub fn only_read(
                 SourceEvent::Trouble(trouble) => notices.trouble(&trouble),
                 SourceEvent::Recovered(resource) => notices.recovered(resource),
                 SourceEvent::Relisted(resource) => notices.relisted(resource),
-                SourceEvent::Leases(_) => {}
+                SourceEvent::Leases(_) | SourceEvent::Reset => {}
             }
         }
     });

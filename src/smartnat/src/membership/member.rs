@@ -215,6 +215,7 @@ impl Member {
             SourceEvent::Trouble(trouble) => self.notices.trouble(&trouble),
             SourceEvent::Recovered(resource) => self.notices.recovered(resource),
             SourceEvent::Relisted(resource) => self.notices.relisted(resource),
+            SourceEvent::Reset => {}
         }
         Ok(())
     }
