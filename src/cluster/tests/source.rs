@@ -267,6 +267,20 @@ async fn a_restored_backup_is_followed_from_where_it_is() -> Result<(), Failure>
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn everything_is_listed_anew_when_asked_for() -> Result<(), Failure> {
+    let Some(server) = ApiServer::find()? else { return Ok(()) };
+    let client = server.client().await?;
+    establish(&client).await?;
+    let mut follower = Follower::start(read(&server.kubeconfig).await?, "default")?;
+    follower.until("the first changes", |told| told.changed == 1).await?;
+    follower.anew.notify_one();
+    let all = |told: &Told| WatchedResource::ALL.iter().all(|r| told.relisted.contains(r));
+    follower.until("a new list of everything", all).await?;
+    assert!(follower.told.troubles.is_empty(), "{:?}", follower.told.troubles);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_quiet_watch_recovers_without_any_change() -> Result<(), Failure> {
     let Some(server) = ApiServer::find()? else { return Ok(()) };
     let mut config = read(&server.kubeconfig).await?;

@@ -10,7 +10,7 @@ use futures_util::{Stream, StreamExt};
 use kube::api::{Api, ListParams, WatchEvent, WatchParams};
 use kube::{Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::warn;
 
@@ -23,8 +23,11 @@ use crate::api;
 /// The server ends a watch after this time; the next one resumes it.
 const WATCH_SECONDS: u32 = 290;
 const LASTS: Duration = Duration::from_secs(WATCH_SECONDS as u64);
-/// A watch without a sign of life is resumed on a new connection. Servers send a bookmark a minute.
-const SILENCE: Duration = Duration::from_secs(150);
+/// A watch without a sign of life is resumed on a new connection: while nobody resets it, a dead
+/// connection looks like a quiet one, and all that happens is missed. Servers send a bookmark a
+/// minute, so this gives one a quarter of a minute to be late. A server that sends none costs a
+/// request each time.
+const SILENCE: Duration = Duration::from_secs(75);
 /// A watch that ends no earlier than this before its time ends by the clock of the server.
 const IN_TIME: Duration = Duration::from_secs(5);
 /// No page of a list takes longer, nor the beginning of a watch.
@@ -72,6 +75,8 @@ pub(super) struct Watch<K, I> {
     /// Makes what is told of what happens.
     pub(super) tells: fn(Step<K>) -> I,
     pub(super) to: mpsc::Sender<I>,
+    /// Changes when everything is to be listed anew.
+    pub(super) anew: watch::Receiver<u64>,
 }
 
 /// How a watch ended.
@@ -119,12 +124,15 @@ where
     K: Resource + Clone + DeserializeOwned + std::fmt::Debug,
 {
     /// Follows the resource until nobody listens any more.
-    pub(super) async fn run(self) {
+    pub(super) async fn run(mut self) {
         let mut progress = Progress::default();
         loop {
             let Ok(version) = self.list(&mut progress).await else { return };
-            if self.follow(version, &mut progress).await.is_err() {
-                return;
+            let mut anew = self.anew.clone();
+            tokio::select! {
+                outcome = self.follow(version, &mut progress) => if outcome.is_err() { return },
+                // What it was about to tell is in the list. The sender outlives its watches.
+                Ok(()) = anew.changed() => self.anew = anew,
             }
         }
     }

@@ -10,7 +10,7 @@ use kube::client::Body;
 use smartnat_cluster::api;
 use smartnat_cluster::source::{SourceEvent, SourceOptions, WatchTrouble, WatchedResource, follow};
 use smartnat_core::model::{ClusterObject, ClusterState, ObjectKey};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 
 type Failure = Box<dyn std::error::Error>;
@@ -136,6 +136,8 @@ pub(crate) struct Follower {
     events: mpsc::Receiver<SourceEvent>,
     pub(crate) told: Told,
     pub(crate) requests: Requests,
+    /// Has everything listed anew.
+    pub(crate) anew: Arc<Notify>,
     task: JoinHandle<()>,
 }
 
@@ -159,9 +161,10 @@ impl Follower {
         let mut options = SourceOptions::new(namespace, "smartnat-test=instance");
         options.page_size = 50;
         let (to, events) = mpsc::channel(4);
+        let anew = Arc::new(Notify::new());
         let told = Told { namespace: namespace.to_owned(), ..Told::default() };
-        let task = tokio::spawn(follow(client, options, to));
-        Ok(Self { events, told, requests, task })
+        let task = tokio::spawn(follow(client, options, Arc::clone(&anew), to));
+        Ok(Self { events, told, requests, anew, task })
     }
 
     /// Takes what is told until `condition` holds.

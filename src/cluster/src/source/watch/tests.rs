@@ -114,6 +114,13 @@ impl Script {
 
     /// Follows Services of this server until it has told `steps` things.
     async fn follow(&self, steps: usize) -> Vec<String> {
+        // Nobody asks for a new list.
+        let (_anew, anew) = watch::channel(0);
+        self.follow_anew(steps, anew).await
+    }
+
+    /// Likewise, with everything listed anew when that changes.
+    async fn follow_anew(&self, steps: usize, anew: watch::Receiver<u64>) -> Vec<String> {
         let client = self.client();
         let (to, mut told) = mpsc::channel(100);
         let watch = Watch {
@@ -125,6 +132,7 @@ impl Script {
             page_size: 2,
             tells: |step: Step<Service>| step,
             to,
+            anew,
         };
         let running = tokio::spawn(watch.run());
         let mut all = Vec::new();
@@ -386,4 +394,20 @@ async fn the_revision_is_asked_for_after_a_lost_connection_only() {
     assert!(matches!(ended(289), Ending::Ended), "the server's clock");
     assert!(matches!(ended(60), Ending::Cut));
     assert!(matches!(in_time(Ending::Cut, Duration::from_secs(289)), Ending::Cut));
+}
+
+#[tokio::test(start_paused = true)]
+async fn everything_is_listed_anew_when_asked_for() {
+    let script = Script::default().list("10", &["a"], "");
+    let (ask, anew) = watch::channel(0);
+    let asking = async {
+        while script.watched_from().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        // The watch has no answer yet, as on a connection that is dead.
+        script.clone().list("20", &["a"], "");
+        ask.send_replace(1);
+    };
+    let (told, ()) = tokio::join!(script.follow_anew(8, anew), asking);
+    assert_eq!(told[4..], LISTED);
 }
