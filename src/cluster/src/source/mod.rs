@@ -6,7 +6,7 @@
 //! told to be gone (T23).
 
 mod backoff;
-mod classify;
+pub(crate) mod classify;
 mod connect;
 mod fetch;
 mod holdings;
