@@ -229,6 +229,58 @@ async fn what_changed_during_an_outage_is_told_after_it() -> Result<(), Failure>
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_restored_backup_is_followed_from_where_it_is() -> Result<(), Failure> {
+    let Some(server) = Restartable::start()? else { return Ok(()) };
+    let client = Client::try_from(read(&server.kubeconfig()).await?)?;
+    establish(&client).await?;
+    let space = Space { client, name: "default".to_owned() };
+    space.mapping("m", "a").await?;
+    space.service("a", 80).await?;
+    space.lease("gateway-1", "instance").await?;
+    server.back_up()?;
+
+    let mut follower = Follower::start(read(&server.kubeconfig()).await?, "default")?;
+    follower.until("the first changes", |told| told.changed == 1).await?;
+    // Far ahead of what the restored server can reach by itself.
+    for i in 1..=300_u16 {
+        space.service("a", 1000 + i).await?;
+    }
+    space.mapping("lost", "a").await?;
+    space.lease("gateway-2", "instance").await?;
+    let (a, lost) = (space.key("a"), space.key("lost"));
+    let port = |told: &Told, port: u16| {
+        told.state.services.get(&a).is_some_and(|service| service.ports[0].port == port)
+    };
+    let ahead = |told: &Told| {
+        port(told, 1300) && told.state.mappings.contains_key(&lost) && told.leases.len() == 2
+    };
+    follower.until("what will be lost", ahead).await?;
+
+    server.restore()?;
+    let back = |told: &Told| {
+        port(told, 80) && !told.state.mappings.contains_key(&lost) && told.leases.len() == 1
+    };
+    follower.until("what there was in the backup", back).await?;
+    assert!(follower.told.resets >= 1, "whoever remembers versions is told");
+    space.service("a", 81).await?;
+    follower.until("a change after that", |told| port(told, 81)).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_is_listed_anew_when_asked_for() -> Result<(), Failure> {
+    let Some(server) = ApiServer::find()? else { return Ok(()) };
+    let client = server.client().await?;
+    establish(&client).await?;
+    let mut follower = Follower::start(read(&server.kubeconfig).await?, "default")?;
+    follower.until("the first changes", |told| told.changed == 1).await?;
+    follower.anew.notify_one();
+    let all = |told: &Told| WatchedResource::ALL.iter().all(|r| told.relisted.contains(r));
+    follower.until("a new list of everything", all).await?;
+    assert!(follower.told.troubles.is_empty(), "{:?}", follower.told.troubles);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_quiet_watch_recovers_without_any_change() -> Result<(), Failure> {
     let Some(server) = ApiServer::find()? else { return Ok(()) };
     let mut config = read(&server.kubeconfig).await?;

@@ -118,8 +118,8 @@ fn is_about_certificates(error: &rustls::Error) -> bool {
 }
 
 /// The innermost cause says what happened; what wraps it says only where. What is below an error of
-/// credentials may quote them.
-fn text(error: &(dyn Error + 'static)) -> String {
+/// credentials may quote them, so whoever tells of an error of kube should tell this.
+pub(crate) fn text(error: &(dyn Error + 'static)) -> String {
     let mut innermost = String::new();
     let mut of_credentials = None;
     each_cause(error, &mut |cause| {

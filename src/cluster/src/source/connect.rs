@@ -281,13 +281,14 @@ async fn from_files(paths: &[PathBuf]) -> Result<(Config, PathBuf), ConnectError
 
 fn of_file(error: KubeconfigError, path: &Path) -> ConnectError {
     let path = path.to_owned();
-    if let Some(at) = secrets::place_of(&error) {
-        return ConnectError::Syntax { path, at };
-    }
     if let Some(problem) = secrets::of_certificates(&error) {
         return ConnectError::Certificates { path, problem };
     }
     match error {
+        KubeconfigError::Parse(error) => {
+            let at = error.location().map(|at| At { line: at.line(), column: at.column() });
+            ConnectError::Syntax { path, at }
+        }
         KubeconfigError::ReadConfig(source, path) => ConnectError::Unreadable { path, source },
         other => ConnectError::Invalid { path, source: Box::new(other) },
     }

@@ -152,6 +152,9 @@ impl Hub {
             Step::Deleted(object) => return Change::Deleted(*object),
             Step::ListBegan { resets } => {
                 self.lists.insert(resource, now);
+                if resets {
+                    self.notices.push_back(SourceEvent::Reset);
+                }
                 self.holdings.begin_list(resource, resets);
                 if resource == WatchedResource::Leases {
                     self.leases.begin_list(resets);

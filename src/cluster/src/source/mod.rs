@@ -6,7 +6,7 @@
 //! told to be gone (T23).
 
 mod backoff;
-mod classify;
+pub(crate) mod classify;
 mod connect;
 mod fetch;
 mod holdings;
@@ -33,7 +33,7 @@ use kube::api::{Api, ApiResource};
 use kube::{Client, Resource};
 use serde::de::DeserializeOwned;
 use smartnat_core::model::{ClusterObject, ObjectKey};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc, watch as signal};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
@@ -46,6 +46,9 @@ use watch::{Step, Watch};
 /// Messages between the watches and what brings them together. A message is up to a page of
 /// objects, so few are enough and more would only cost memory.
 const MESSAGES: usize = 2;
+/// Everything is listed anew no more often than this, however often that is asked for: it costs
+/// the server as much as a start.
+const SHORTEST_ANEW: Duration = Duration::from_secs(5);
 
 /// What to follow, and how changes are gathered.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,12 +98,34 @@ pub enum SourceEvent {
     Recovered(WatchedResource),
     /// A resource had to be listed again.
     Relisted(WatchedResource),
+    /// The server was set back to an earlier state for good (a restored backup), seen in one
+    /// resource, which is told anew from here on with versions that may be lower than those that
+    /// were told before. What was remembered of versions counts no more. Told again for each
+    /// resource in which it is seen.
+    Reset,
 }
 
 /// Follows the cluster until `to` is closed.
-pub async fn follow(client: Client, options: SourceOptions, to: mpsc::Sender<SourceEvent>) {
+///
+/// [`Notify::notify_one`] of `anew` drops all watches and lists everything anew on other
+/// connections, also what seems well: for people who ask for it, and for who has a reason to
+/// believe that a watch no longer tells what happens, for example since what it writes itself is
+/// not shown. Requests that come fast are taken as one.
+pub async fn follow(
+    client: Client,
+    options: SourceOptions,
+    anew: Arc<Notify>,
+    to: mpsc::Sender<SourceEvent>,
+) {
     let (told, mut reports) = mpsc::channel(MESSAGES);
-    let mut watches = Watches { client: client.clone(), options, told, tasks: JoinSet::new() };
+    let mut watches = Watches {
+        client: client.clone(),
+        options,
+        told,
+        tasks: JoinSet::new(),
+        anew: signal::Sender::new(0),
+    };
+    let mut next_anew = Instant::now();
     watches.start_all_but_slices();
     let mut hub = Hub::new(&watches.options);
     let mut fetches = Fetches::default();
@@ -118,7 +143,8 @@ pub async fn follow(client: Client, options: SourceOptions, to: mpsc::Sender<Sou
             hub.well(WatchedResource::EndpointSlices, Activity::Fetching);
         }
         let due = hub.due(now);
-        let wake = due.into_iter().chain(fetches.resumes()).filter(|at| *at > now).min();
+        let wake = [due, fetches.resumes(), Some(next_anew)].into_iter().flatten();
+        let wake = wake.filter(|at| *at > now).min();
         tokio::select! {
             () = to.closed() => return,
             permit = to.reserve(), if due.is_some_and(|due| due <= now) => {
@@ -139,6 +165,10 @@ pub async fn follow(client: Client, options: SourceOptions, to: mpsc::Sender<Sou
                 }
                 hub.note_changes(now);
             }
+            () = anew.notified(), if next_anew <= now => {
+                next_anew = now + SHORTEST_ANEW;
+                watches.anew.send_modify(|times| *times = times.wrapping_add(1));
+            }
             () = watches.failed() => {}
             () = sleep_until(wake.unwrap_or(now)), if wake.is_some() => {}
         }
@@ -151,6 +181,8 @@ struct Watches {
     options: SourceOptions,
     told: mpsc::Sender<Input>,
     tasks: JoinSet<()>,
+    /// Changes when everything is to be listed anew.
+    anew: signal::Sender<u64>,
 }
 
 impl Watches {
@@ -192,6 +224,7 @@ impl Watches {
             page_size: self.options.page_size,
             tells,
             to: self.told.clone(),
+            anew: self.anew.subscribe(),
         };
         self.tasks.spawn(watch.run());
     }

@@ -23,12 +23,6 @@ impl Display for Place {
     }
 }
 
-/// The place of a mistake in a kubeconfig, if it is one of its text.
-pub(super) fn place_of(error: &KubeconfigError) -> Option<Option<Place>> {
-    let KubeconfigError::Parse(error) = error else { return None };
-    Some(error.location().map(|at| Place { line: at.line(), column: at.column() }))
-}
-
 /// What is wrong with the certificates or the key of a kubeconfig; `None`: something else is.
 pub(super) fn of_certificates(error: &KubeconfigError) -> Option<String> {
     Some(match error {

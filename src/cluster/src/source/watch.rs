@@ -10,7 +10,7 @@ use futures_util::{Stream, StreamExt};
 use kube::api::{Api, ListParams, WatchEvent, WatchParams};
 use kube::{Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::warn;
 
@@ -22,8 +22,14 @@ use crate::api;
 
 /// The server ends a watch after this time; the next one resumes it.
 const WATCH_SECONDS: u32 = 290;
-/// A watch without a sign of life is resumed on a new connection. Servers send a bookmark a minute.
-const SILENCE: Duration = Duration::from_secs(150);
+const LASTS: Duration = Duration::from_secs(WATCH_SECONDS as u64);
+/// A watch without a sign of life is resumed on a new connection: while nobody resets it, a dead
+/// connection looks like a quiet one, and all that happens is missed. Servers send a bookmark a
+/// minute, so this gives one a quarter of a minute to be late. A server that sends none costs a
+/// request each time.
+const SILENCE: Duration = Duration::from_secs(75);
+/// A watch that ends no earlier than this before its time ends by the clock of the server.
+const IN_TIME: Duration = Duration::from_secs(5);
 /// No page of a list takes longer, nor the beginning of a watch.
 const ANSWER: Duration = Duration::from_secs(30);
 /// A watch that lived this long is none that breaks at once.
@@ -69,14 +75,18 @@ pub(super) struct Watch<K, I> {
     /// Makes what is told of what happens.
     pub(super) tells: fn(Step<K>) -> I,
     pub(super) to: mpsc::Sender<I>,
+    /// Changes when everything is to be listed anew.
+    pub(super) anew: watch::Receiver<u64>,
 }
 
 /// How a watch ended.
 enum Ending {
     /// It can be resumed.
     Cut,
-    /// It can be resumed, but the server had something to say.
-    Refused(Failure),
+    /// The server ended it, as servers do in time.
+    Ended,
+    /// There is something to say about this request. It can be resumed, as a rule.
+    Refused(Verb, Failure),
     /// The receiver is gone.
     Closed,
 }
@@ -87,6 +97,11 @@ struct Progress {
     backoff: Backoff,
     failures: u32,
     stale_lists: u32,
+    /// The server was set back, and no list since then came to its end.
+    resets: bool,
+    /// The connection was lost: what answers now may be a server that was set back. It would take
+    /// a watch from a revision that it has yet to reach, and tell nothing until then.
+    unsure: bool,
     /// The newest revision that the server has shown.
     newest: Option<u64>,
 }
@@ -95,6 +110,13 @@ impl Progress {
     fn saw(&mut self, version: &str) {
         self.newest = self.newest.max(revision(version));
     }
+
+    /// What is wrong with a server that is at this version, if that comes before what it has shown.
+    fn stale(&self, version: &str) -> Option<Failure> {
+        let (this, newest) = (revision(version)?, self.newest?);
+        let detail = format!("resourceVersion {this}, before {newest}");
+        (this < newest).then(|| Failure::of_class(TroubleClass::Stale, detail))
+    }
 }
 
 impl<K, I> Watch<K, I>
@@ -102,12 +124,15 @@ where
     K: Resource + Clone + DeserializeOwned + std::fmt::Debug,
 {
     /// Follows the resource until nobody listens any more.
-    pub(super) async fn run(self) {
+    pub(super) async fn run(mut self) {
         let mut progress = Progress::default();
         loop {
             let Ok(version) = self.list(&mut progress).await else { return };
-            if self.follow(version, &mut progress).await.is_err() {
-                return;
+            let mut anew = self.anew.clone();
+            tokio::select! {
+                outcome = self.follow(version, &mut progress) => if outcome.is_err() { return },
+                // What it was about to tell is in the list. The sender outlives its watches.
+                Ok(()) = anew.changed() => self.anew = anew,
             }
         }
     }
@@ -127,6 +152,8 @@ where
                 Ok(version) => {
                     progress.stale_lists = 0;
                     progress.failures = 0;
+                    progress.resets = false;
+                    progress.unsure = false;
                     self.tell(Step::Well).await?;
                     return Ok(version);
                 }
@@ -180,36 +207,70 @@ where
             ..WatchParams::default()
         };
         loop {
-            let failure = match timeout(ANSWER, self.api.watch(&params, &version)).await {
-                Err(_) => Failure::timeout(ANSWER),
-                Ok(Err(error)) => Failure::of(&error, &self.attempt(Verb::Watch)),
-                Ok(Ok(stream)) => {
-                    progress.failures = 0;
-                    self.tell(Step::Well).await?;
-                    let began = Instant::now();
-                    let ending = self.consume(stream, &mut version, progress).await;
-                    if began.elapsed() >= STEADY {
-                        progress.backoff.reset();
-                    }
-                    match ending {
-                        Ending::Closed => return Err(Closed),
-                        Ending::Cut => {
-                            sleep(progress.backoff.after_cut()).await;
-                            continue;
-                        }
-                        Ending::Refused(failure) => failure,
+            let ending = self.watch_once(&params, &mut version, progress).await;
+            progress.unsure |= !matches!(ending, Ending::Ended);
+            match ending {
+                Ending::Closed => return Err(Closed),
+                Ending::Cut | Ending::Ended => sleep(progress.backoff.after_cut()).await,
+                Ending::Refused(verb, failure) => {
+                    // What came after the definition was deleted is another history, and so is
+                    // what a server tells that was set back; the list tells it from a laggard.
+                    let anew = matches!(
+                        failure.class,
+                        TroubleClass::Gone
+                            | TroubleClass::NotInstalled
+                            | TroubleClass::WrongVersion { .. }
+                            | TroubleClass::Stale
+                    );
+                    self.fail(verb, failure, progress).await?;
+                    if anew {
+                        return Ok(());
                     }
                 }
-            };
-            // What came after the definition was deleted is another history.
-            let anew = matches!(
-                failure.class,
-                TroubleClass::Gone | TroubleClass::NotInstalled | TroubleClass::WrongVersion { .. }
-            );
-            self.fail(Verb::Watch, failure, progress).await?;
-            if anew {
-                return Ok(());
             }
+        }
+    }
+
+    /// A single watch from `version` on, which is where to resume afterwards.
+    async fn watch_once(
+        &self,
+        params: &WatchParams,
+        version: &mut String,
+        progress: &mut Progress,
+    ) -> Ending {
+        let opened = match timeout(ANSWER, self.api.watch(params, version)).await {
+            Err(_) => Err(Failure::timeout(ANSWER)),
+            Ok(opened) => opened.map_err(|error| Failure::of(&error, &self.attempt(Verb::Watch))),
+        };
+        let stream = match opened {
+            Ok(stream) => stream,
+            Err(failure) => return Ending::Refused(Verb::Watch, failure),
+        };
+        progress.failures = 0;
+        if self.tell(Step::Well).await.is_err() {
+            return Ending::Closed;
+        }
+        let began = Instant::now();
+        let ending = self.consume(stream, version, progress).await;
+        if began.elapsed() >= STEADY {
+            progress.backoff.reset();
+        }
+        in_time(ending, began.elapsed())
+    }
+
+    /// The revision that the server is at, however long it takes to learn. A list of one object is
+    /// cheap and tells the revision of all.
+    async fn revision_of_server(&self) -> String {
+        let params = ListParams::default().labels(&self.labels).limit(1);
+        let mut backoff = Backoff::default();
+        loop {
+            let class = match timeout(ANSWER, self.api.list(&params)).await {
+                Ok(Ok(list)) => return list.metadata.resource_version.unwrap_or_default(),
+                Ok(Err(error)) => Failure::of(&error, &self.attempt(Verb::List)).class,
+                Err(_) => TroubleClass::Unreachable,
+            };
+            // Not told: the watch works, and says nothing of this.
+            sleep(backoff.after(&class)).await;
         }
     }
 
@@ -221,8 +282,24 @@ where
         progress: &mut Progress,
     ) -> Ending {
         let mut stream = std::pin::pin!(stream);
+        // Beside the watch, so that one that breaks all the time still tells what it can.
+        let mut revision = std::pin::pin!(self.revision_of_server());
         loop {
-            let Ok(Some(event)) = timeout(SILENCE, stream.next()).await else { return Ending::Cut };
+            let event = tokio::select! {
+                event = timeout(SILENCE, stream.next()) => event,
+                revision = &mut revision, if progress.unsure => {
+                    progress.unsure = false;
+                    let Some(failure) = progress.stale(&revision) else { continue };
+                    // It answers: what it was like before it was set back counts no more.
+                    progress.backoff.reset();
+                    return Ending::Refused(Verb::List, failure);
+                }
+            };
+            let event = match event {
+                Ok(Some(event)) => event,
+                Ok(None) => return Ending::Ended,
+                Err(_) => return Ending::Cut,
+            };
             let (seen, step) = match event {
                 Ok(WatchEvent::Added(object) | WatchEvent::Modified(object)) => {
                     (object.resource_version(), Some(Step::Applied(Box::new(object))))
@@ -231,19 +308,19 @@ where
                     (object.resource_version(), Some(Step::Deleted(Box::new(object))))
                 }
                 Ok(WatchEvent::Bookmark(bookmark)) => {
-                    (Some(bookmark.metadata.resource_version), None)
+                    let seen = bookmark.metadata.resource_version;
+                    if let Some(failure) = progress.stale(&seen) {
+                        return Ending::Refused(Verb::Watch, failure);
+                    }
+                    (Some(seen), None)
                 }
                 Ok(WatchEvent::Error(status)) => {
-                    return Ending::Refused(Failure::of_status(
-                        &status,
-                        &self.attempt(Verb::Watch),
-                    ));
+                    let failure = Failure::of_status(&status, &self.attempt(Verb::Watch));
+                    return Ending::Refused(Verb::Watch, failure);
                 }
                 Err(kube::Error::Api(status)) if status.code != 0 => {
-                    return Ending::Refused(Failure::of_status(
-                        &status,
-                        &self.attempt(Verb::Watch),
-                    ));
+                    let failure = Failure::of_status(&status, &self.attempt(Verb::Watch));
+                    return Ending::Refused(Verb::Watch, failure);
                 }
                 // What cannot be read, or was read as a status that says nothing. It would come
                 // again and again, and hold up all the others.
@@ -309,19 +386,25 @@ where
 
 /// Whether a list of this version is to be believed, and whether it replaces what is newer.
 fn judge(version: &str, progress: &mut Progress) -> Result<bool, Failure> {
-    let (Some(listed), Some(newest)) = (revision(version), progress.newest) else {
-        return Ok(false);
+    let Some(failure) = progress.stale(version).filter(|_| !progress.resets) else {
+        return Ok(progress.resets);
     };
-    if listed >= newest {
-        return Ok(false);
-    }
     progress.stale_lists += 1;
-    if progress.stale_lists > STALE_LISTS {
-        progress.newest = None;
-        return Ok(true);
+    if progress.stale_lists <= STALE_LISTS {
+        return Err(failure);
     }
-    let detail = format!("resourceVersion {listed}, before {newest}");
-    Err(Failure::of_class(TroubleClass::Stale, detail))
+    progress.newest = None;
+    progress.resets = true;
+    Ok(true)
+}
+
+/// Tells the end that a watch comes to by the clock of the server from a lost connection, which may
+/// look the same.
+fn in_time(ending: Ending, lived: Duration) -> Ending {
+    match ending {
+        Ending::Ended if lived + IN_TIME < LASTS => Ending::Cut,
+        other => other,
+    }
 }
 
 #[cfg(test)]

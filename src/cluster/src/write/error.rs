@@ -3,9 +3,12 @@
 use kube::Error;
 use smartnat_core::coordination::WriteError;
 
+use crate::source::classify::text;
+
 /// The class of an error of `verb` on `resource` in `namespace`.
 pub fn error_of(error: &Error, verb: &str, resource: &str, namespace: &str) -> WriteError {
-    let Error::Api(status) = error else { return WriteError::Transient(error.to_string()) };
+    // Credentials that can't be had may be quoted by the error itself.
+    let Error::Api(status) = error else { return WriteError::Transient(text(error)) };
     match status.code {
         404 => WriteError::NotFound,
         409 => WriteError::Conflict,

@@ -10,7 +10,7 @@ use kube::client::Body;
 use smartnat_cluster::api;
 use smartnat_cluster::source::{SourceEvent, SourceOptions, WatchTrouble, WatchedResource, follow};
 use smartnat_core::model::{ClusterObject, ClusterState, ObjectKey};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 
 type Failure = Box<dyn std::error::Error>;
@@ -31,6 +31,7 @@ pub(crate) struct Told {
     pub(crate) troubles: Vec<WatchTrouble>,
     pub(crate) recovered: Vec<WatchedResource>,
     pub(crate) relisted: Vec<WatchedResource>,
+    pub(crate) resets: usize,
 }
 
 impl Told {
@@ -54,6 +55,7 @@ impl Told {
             SourceEvent::Trouble(trouble) => self.troubles.push(trouble),
             SourceEvent::Recovered(resource) => self.recovered.push(resource),
             SourceEvent::Relisted(resource) => self.relisted.push(resource),
+            SourceEvent::Reset => self.resets += 1,
         }
     }
 }
@@ -91,10 +93,11 @@ impl Requests {
         Self { sent: Arc::default(), held: watch::Sender::new("") }
     }
 
-    /// How many requests of this resource were lists.
+    /// How many requests of this resource were lists; those for the server's revision are none.
     pub(crate) fn lists(&self, resource: &str) -> usize {
         self.count(|path, query| {
-            path.ends_with(&format!("/{resource}")) && !query.contains("watch=true")
+            let asks = |what| query.split('&').any(|parameter| parameter == what);
+            path.ends_with(&format!("/{resource}")) && !asks("watch=true") && !asks("limit=1")
         })
     }
 
@@ -133,6 +136,8 @@ pub(crate) struct Follower {
     events: mpsc::Receiver<SourceEvent>,
     pub(crate) told: Told,
     pub(crate) requests: Requests,
+    /// Has everything listed anew.
+    pub(crate) anew: Arc<Notify>,
     task: JoinHandle<()>,
 }
 
@@ -156,9 +161,10 @@ impl Follower {
         let mut options = SourceOptions::new(namespace, "smartnat-test=instance");
         options.page_size = 50;
         let (to, events) = mpsc::channel(4);
+        let anew = Arc::new(Notify::new());
         let told = Told { namespace: namespace.to_owned(), ..Told::default() };
-        let task = tokio::spawn(follow(client, options, to));
-        Ok(Self { events, told, requests, task })
+        let task = tokio::spawn(follow(client, options, Arc::clone(&anew), to));
+        Ok(Self { events, told, requests, anew, task })
     }
 
     /// Takes what is told until `condition` holds.

@@ -50,14 +50,41 @@ impl Restartable {
 
     /// Kills the server; its storage stays up.
     pub(crate) fn kill(&self) -> Result<(), Failure> {
-        let pid = std::fs::read_to_string(self.folder.path().join("kube-apiserver.pid"))?;
+        self.kill_process("kube-apiserver")
+    }
+
+    /// Keeps a copy of all that is stored, as it is now; the server runs on.
+    pub(crate) fn back_up(&self) -> Result<(), Failure> {
+        self.kill()?;
+        self.kill_process("etcd")?;
+        self.copy("etcd", "etcd.backup")?;
+        self.resume()
+    }
+
+    /// Puts the copy back in place of what is stored now.
+    pub(crate) fn restore(&self) -> Result<(), Failure> {
+        self.kill()?;
+        self.kill_process("etcd")?;
+        std::fs::remove_dir_all(self.folder.path().join("etcd"))?;
+        self.copy("etcd.backup", "etcd")?;
+        self.resume()
+    }
+
+    fn copy(&self, from: &str, to: &str) -> Result<(), Failure> {
+        let path = |name| self.folder.path().join(name);
+        let copied = Command::new("cp").arg("-a").arg(path(from)).arg(path(to)).status()?;
+        if copied.success() { Ok(()) } else { Err(format!("{from} cannot be copied").into()) }
+    }
+
+    fn kill_process(&self, name: &str) -> Result<(), Failure> {
+        let pid = std::fs::read_to_string(self.folder.path().join(format!("{name}.pid")))?;
         let process = PathBuf::from("/proc").join(pid.trim());
         Command::new("kill").args(["-9", pid.trim()]).status()?;
         let deadline = Instant::now() + Duration::from_secs(10);
         // A zombie has no arguments any more.
         while std::fs::read(process.join("cmdline")).is_ok_and(|arguments| !arguments.is_empty()) {
             if Instant::now() > deadline {
-                return Err("the API server does not end".into());
+                return Err(format!("{name} does not end").into());
             }
             std::thread::sleep(Duration::from_millis(10));
         }

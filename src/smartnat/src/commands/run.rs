@@ -136,11 +136,12 @@ impl Source {
                 Ok((driver, None))
             }
             Self::Cluster(client) if settings.gateway.backend == Backend::Simulated => {
-                membership::only_read(settings, client, to, monitor);
+                membership::only_read(settings, client, to, reload, monitor);
                 Ok((driver, None))
             }
             Self::Cluster(client) => {
-                let (membership, listeners) = Membership::join(settings, client, to, monitor)?;
+                let (membership, listeners) =
+                    Membership::join(settings, client, to, reload, monitor)?;
                 Ok((driver.with_listeners(listeners), Some(membership)))
             }
         }

@@ -1,6 +1,7 @@
 //! Joining a cluster: the tasks of a member and how they end.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use kube::Client;
@@ -8,7 +9,7 @@ use smartnat_cluster::source::{self, SourceEvent, SourceOptions, connect};
 use smartnat_cluster::write::{EventRecorder, MAX_WAITING_EVENTS, Writer, lease_selector};
 use smartnat_core::coordination::CoordinationConfig;
 use smartnat_core::model::ClusterState;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::identity::identity;
@@ -43,12 +44,13 @@ pub struct Membership {
 }
 
 impl Membership {
-    /// Joins: from now on `driver` is told of the cluster. What is returned beside is to be told
-    /// of the driver.
+    /// Joins: from now on `driver` is told of the cluster, which is listed anew at each `reload`.
+    /// What is returned beside is to be told of the driver.
     pub fn join(
         settings: &Settings,
         client: Client,
         driver: mpsc::Sender<Incoming>,
+        reload: Arc<Notify>,
         monitor: &Monitor,
     ) -> Result<(Self, Listeners), CommandError> {
         let instance = settings.gateway.instance.clone();
@@ -72,10 +74,17 @@ impl Membership {
         let recorder = EventRecorder::new(client.clone(), namespace.clone(), instance);
         let writer = Writer::new(client.clone(), namespace.clone());
         let options = SourceOptions::new(namespace, lease_selector());
-        let ends =
-            MemberEnds { source, writer, events: events.clone(), failed_events, reports, driver };
+        let ends = MemberEnds {
+            source,
+            anew: Arc::clone(&reload),
+            writer,
+            events: events.clone(),
+            failed_events,
+            reports,
+            driver,
+        };
 
-        tokio::spawn(source::follow(client, options, told));
+        tokio::spawn(source::follow(client, options, reload, told));
         // A failure that nobody has time for was told before.
         let on_failure = move |_: &_, error| drop(failed.try_send(error));
         tokio::spawn(recorder.follow(waiting_events, on_failure));
@@ -112,17 +121,18 @@ fn recall(memory: &Memory) -> Option<ClusterState> {
     })
 }
 
-/// Tells `driver` of the cluster and writes nothing there.
+/// Tells `driver` of the cluster, which is listed anew at each `reload`, and writes nothing there.
 pub fn only_read(
     settings: &Settings,
     client: Client,
     driver: mpsc::Sender<Incoming>,
+    reload: Arc<Notify>,
     monitor: &Monitor,
 ) {
     let mut notices = Notices::new(monitor.clone());
     let (told, mut source) = mpsc::channel(QUEUE);
     let options = SourceOptions::new(settings.cluster.namespace.clone(), lease_selector());
-    tokio::spawn(source::follow(client, options, told));
+    tokio::spawn(source::follow(client, options, reload, told));
     tokio::spawn(async move {
         while let Some(event) = source.recv().await {
             match event {
@@ -134,7 +144,7 @@ pub fn only_read(
                 SourceEvent::Trouble(trouble) => notices.trouble(&trouble),
                 SourceEvent::Recovered(resource) => notices.recovered(resource),
                 SourceEvent::Relisted(resource) => notices.relisted(resource),
-                SourceEvent::Leases(_) => {}
+                SourceEvent::Leases(_) | SourceEvent::Reset => {}
             }
         }
     });

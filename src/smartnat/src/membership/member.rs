@@ -7,12 +7,12 @@ use std::time::{Duration, Instant, SystemTime};
 use smartnat_cluster::source::{ChangedLeases, SourceEvent};
 use smartnat_cluster::write::{Writer, lease_record, mapping_record};
 use smartnat_core::coordination::{
-    ClusterEvent, CoordinationConfig, Coordinator, Input, LeaseName, LeaseRecord, Output, Write,
-    WriteError, WriteId, Written,
+    ClusterEvent, CoordinationConfig, Coordinator, Input, LeaseName, LeaseRecord, Notice, Output,
+    Write, WriteError, WriteId, Written,
 };
 use smartnat_core::model::{ClusterObject, ClusterState, Timestamp};
 use smartnat_core::status::StatusReport;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use super::feed::Feed;
@@ -54,6 +54,8 @@ impl Clock {
 pub(super) struct MemberEnds {
     /// What happens in the cluster.
     pub(super) source: mpsc::Receiver<SourceEvent>,
+    /// Has it listed anew.
+    pub(super) anew: Arc<Notify>,
     /// Who writes to it.
     pub(super) writer: Writer,
     /// Who writes events to it.
@@ -173,7 +175,12 @@ impl Member {
                 }
                 // Status tells the same; a full queue must not hold the member up.
                 Output::Event(event) => drop(self.ends.events.try_send(event)),
-                Output::Notice(notice) => self.notices.notice(&notice),
+                Output::Notice(notice) => {
+                    if notice == Notice::WatchBlind {
+                        self.ends.anew.notify_one();
+                    }
+                    self.notices.notice(&notice);
+                }
             }
         }
         Ok(())
@@ -222,6 +229,7 @@ impl Member {
             SourceEvent::Trouble(trouble) => self.notices.trouble(&trouble),
             SourceEvent::Recovered(resource) => self.notices.recovered(resource),
             SourceEvent::Relisted(resource) => self.notices.relisted(resource),
+            SourceEvent::Reset => self.input(Input::Reset),
         }
         Ok(())
     }

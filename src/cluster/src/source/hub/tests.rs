@@ -167,3 +167,21 @@ fn notices_that_nobody_takes_hold_up_the_watches() {
     assert!(hub.next_event(now).is_some());
     assert!(hub.has_room());
 }
+
+#[test]
+fn a_server_that_was_set_back_is_told_before_what_it_lists() {
+    let now = Instant::now();
+    let mut hub = started(now);
+    let lease = |revision: &str| {
+        let lease = json!({ "metadata": { "name": "gateway-1", "resourceVersion": revision } });
+        vec![serde_json::from_value(lease).unwrap()]
+    };
+    list(&mut hub, Input::Lease, lease("544"), now);
+    while hub.next_event(now).is_some() {}
+    hub.absorb(Input::Lease(Step::ListBegan { resets: true }), now);
+    hub.absorb(Input::Lease(Step::Page(lease("430"))), now);
+    assert_eq!(hub.next_event(now), Some(SourceEvent::Reset));
+    let Some(SourceEvent::Leases(leases)) = hub.next_event(now) else { panic!("no Leases") };
+    let lease = leases["gateway-1"].as_ref().unwrap();
+    assert_eq!(lease.metadata.resource_version.as_deref(), Some("430"));
+}

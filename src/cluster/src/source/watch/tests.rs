@@ -1,5 +1,8 @@
 use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
 
 use http::{Request, Response};
 use k8s_openapi::api::core::v1::Service;
@@ -8,16 +11,50 @@ use serde_json::{Value, json};
 
 use super::*;
 
+#[derive(Clone)]
+struct Answer {
+    code: u16,
+    body: String,
+    /// Does not end, as a watch that is not cut.
+    lasts: bool,
+}
+
+/// A body that may go on after its last word.
+struct Answered {
+    body: Body,
+    lasts: bool,
+}
+
+impl http_body::Body for Answered {
+    type Data = <Body as http_body::Body>::Data;
+    type Error = <Body as http_body::Body>::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Self::Data>, Self::Error>>> {
+        match Pin::new(&mut self.body).poll_frame(context) {
+            Poll::Ready(None) if self.lasts => Poll::Pending,
+            other => other,
+        }
+    }
+}
+
 /// What a fake server answers, in this order; afterwards it is silent.
 #[derive(Clone, Default)]
 struct Script {
-    answers: Arc<Mutex<VecDeque<(u16, String)>>>,
+    answers: Arc<Mutex<VecDeque<Answer>>>,
     asked: Arc<Mutex<Vec<String>>>,
+    /// What it says of its revision after a lost connection; `None`: that it is far ahead.
+    revision: Option<&'static str>,
+    /// How often it was asked for that.
+    revision_asked: Arc<AtomicUsize>,
 }
 
 impl Script {
     fn answer(self, code: u16, body: &Value) -> Self {
-        self.answers.lock().unwrap().push_back((code, body.to_string()));
+        let body = body.to_string();
+        self.answers.lock().unwrap().push_back(Answer { code, body, lasts: false });
         self
     }
 
@@ -33,18 +70,43 @@ impl Script {
     /// A watch that tells this and ends.
     fn watch(self, events: &[Value]) -> Self {
         let lines: Vec<_> = events.iter().map(|event| format!("{event}\n")).collect();
-        self.answers.lock().unwrap().push_back((200, lines.concat()));
+        let body = lines.concat();
+        self.answers.lock().unwrap().push_back(Answer { code: 200, body, lasts: false });
         self
+    }
+
+    /// The last answer is a watch that does not end.
+    fn lasts(self) -> Self {
+        self.answers.lock().unwrap().back_mut().unwrap().lasts = true;
+        self
+    }
+
+    fn answer_to(&self, uri: &str) -> Option<Answer> {
+        if uri.contains("limit=1") {
+            self.revision_asked.fetch_add(1, Ordering::Relaxed);
+            let version = self.revision.unwrap_or("1000000");
+            let list = json!({
+                "apiVersion": "v1", "kind": "ServiceList", "items": [],
+                "metadata": { "resourceVersion": version },
+            });
+            return Some(Answer { code: 200, body: list.to_string(), lasts: false });
+        }
+        self.asked.lock().unwrap().push(uri.to_owned());
+        self.answers.lock().unwrap().pop_front()
+    }
+
+    fn revision_asked(&self) -> usize {
+        self.revision_asked.load(Ordering::Relaxed)
     }
 
     fn client(&self) -> Client {
         let script = self.clone();
         let service = tower::service_fn(move |request: Request<Body>| {
-            script.asked.lock().unwrap().push(request.uri().to_string());
-            let answer = script.answers.lock().unwrap().pop_front();
+            let answer = script.answer_to(&request.uri().to_string());
             async move {
-                let Some((code, body)) = answer else { return std::future::pending().await };
-                Response::builder().status(code).body(Body::from(body.into_bytes()))
+                let Some(answer) = answer else { return std::future::pending().await };
+                let body = Body::from(answer.body.into_bytes());
+                Response::builder().status(answer.code).body(Answered { body, lasts: answer.lasts })
             }
         });
         Client::new(service, "default")
@@ -52,6 +114,13 @@ impl Script {
 
     /// Follows Services of this server until it has told `steps` things.
     async fn follow(&self, steps: usize) -> Vec<String> {
+        // Nobody asks for a new list.
+        let (_anew, anew) = watch::channel(0);
+        self.follow_anew(steps, anew).await
+    }
+
+    /// Likewise, with everything listed anew when that changes.
+    async fn follow_anew(&self, steps: usize, anew: watch::Receiver<u64>) -> Vec<String> {
         let client = self.client();
         let (to, mut told) = mpsc::channel(100);
         let watch = Watch {
@@ -63,6 +132,7 @@ impl Script {
             page_size: 2,
             tells: |step: Step<Service>| step,
             to,
+            anew,
         };
         let running = tokio::spawn(watch.run());
         let mut all = Vec::new();
@@ -252,4 +322,92 @@ async fn a_watch_that_breaks_at_once_is_not_asked_for_in_a_hurry() {
     let began = Instant::now();
     script.follow(4 + 20).await;
     assert!(began.elapsed() > Duration::from_secs(15), "{:?}", began.elapsed());
+}
+
+/// A script whose server was set back from 100 to 50 while the connection was lost.
+fn set_back() -> Script {
+    let mut script = Script { revision: Some("50"), ..Script::default() }
+        .list("10", &["a"], "")
+        .watch(&[event("ADDED", "b", "100")])
+        // It takes the watch from the future.
+        .watch(&[])
+        .lasts();
+    for _ in 0..=STALE_LISTS {
+        script = script.list("50", &["a"], "");
+    }
+    script
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_was_set_back_is_noticed_when_a_watch_is_resumed() {
+    let script = set_back().watch(&[event("ADDED", "c", "51")]);
+    let stale = usize::try_from(STALE_LISTS).unwrap() + 1;
+    let told = script.follow(7 + stale + 6).await;
+    assert_eq!(told[4..7], ["well", "applied b", "well"]);
+    assert!(told[7..7 + stale].iter().all(|step| step.starts_with("stale")), "{told:?}");
+    assert_eq!(told[7 + stale..], ["list resets", "page a", "listed", "well", "well", "applied c"]);
+    assert_eq!(script.watched_from(), ["10", "100", "50"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_after_a_setback_that_breaks_off_does_not_count_as_one() {
+    let mut script = set_back();
+    // The last list breaks off between two pages.
+    script.answers.lock().unwrap().pop_back();
+    script = script.list("50", &["a"], "more").answer(500, &status(500)).list("51", &["a"], "");
+    let told = script.follow(23).await;
+    let resets: Vec<_> = told.iter().filter(|step| *step == "list resets").collect();
+    assert_eq!(resets.len(), 2, "{told:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bookmark_that_goes_backwards_is_followed_by_a_list() {
+    let script = Script::default()
+        .list("10", &["a"], "")
+        .watch(&[event("ADDED", "b", "100"), bookmark("50"), event("ADDED", "c", "51")])
+        .list("120", &["a"], "");
+    let told = script.follow(11).await;
+    assert_eq!(told[4..7], ["well", "applied b", "stale 1"]);
+    assert_eq!(told[7..], LISTED);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_revision_is_asked_for_after_a_lost_connection_only() {
+    // The second watch ends at once, which no server does in time.
+    let script = Script::default().list("10", &["a"], "").watch(&[bookmark("20")]).lasts();
+    let told = script.follow(5).await;
+    assert_eq!((script.revision_asked(), told.len()), (0, 5), "{told:?}");
+    // A silent one is taken for lost.
+    let script = script.list("10", &["a"], "").watch(&[]).lasts().watch(&[]).lasts();
+    let (began, following) = (Instant::now(), script.clone());
+    let running = tokio::spawn(async move { following.follow(100).await });
+    let asked = async {
+        while script.revision_asked() == 0 {
+            sleep(Duration::from_secs(1)).await;
+        }
+    };
+    timeout(Duration::from_mins(10), asked).await.unwrap();
+    assert!(began.elapsed() >= SILENCE, "{:?}", began.elapsed());
+    running.abort();
+
+    let ended = |lived| in_time(Ending::Ended, Duration::from_secs(lived));
+    assert!(matches!(ended(289), Ending::Ended), "the server's clock");
+    assert!(matches!(ended(60), Ending::Cut));
+    assert!(matches!(in_time(Ending::Cut, Duration::from_secs(289)), Ending::Cut));
+}
+
+#[tokio::test(start_paused = true)]
+async fn everything_is_listed_anew_when_asked_for() {
+    let script = Script::default().list("10", &["a"], "");
+    let (ask, anew) = watch::channel(0);
+    let asking = async {
+        while script.watched_from().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        // The watch has no answer yet, as on a connection that is dead.
+        script.clone().list("20", &["a"], "");
+        ask.send_replace(1);
+    };
+    let (told, ()) = tokio::join!(script.follow_anew(8, anew), asking);
+    assert_eq!(told[4..], LISTED);
 }
