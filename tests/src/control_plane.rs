@@ -1,5 +1,8 @@
 //! A real API server: a test's own, or one that is there already.
 
+#[path = "../../src/cluster/tests/apiserver/steady.rs"]
+mod steady;
+
 use std::env;
 use std::fs;
 use std::future::Future;
@@ -83,7 +86,7 @@ impl ControlPlane {
             let read = Kubeconfig::read_from(&kubeconfig).expect("a kubeconfig");
             let options = KubeConfigOptions::default();
             let config = Config::from_custom_kubeconfig(read, &options).await.expect("a config");
-            Client::try_from(config).expect("a client")
+            steady::steady(Client::try_from(config).expect("a client"))
         });
         let made = Mutex::default();
         let plane = Self { origin, kubeconfig, client, made, runtime };

@@ -1,5 +1,7 @@
 //! A real API server for tests, if there is one.
 
+mod steady;
+
 use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -43,7 +45,7 @@ impl ApiServer {
 
     /// A client with all rights.
     pub(crate) async fn client(&self) -> Result<Client, Failure> {
-        Ok(Client::try_from(read(&self.kubeconfig).await?)?)
+        Ok(steady::steady(Client::try_from(read(&self.kubeconfig).await?)?))
     }
 }
 
