@@ -15,7 +15,6 @@ const TOLD_CONFLICTS: u32 = 4;
 
 /// What is known of the own Lease beside its record.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[allow(clippy::struct_excessive_bools, reason = "independent facts about one write")]
 pub(super) struct OwnLease {
     writing: bool,
     /// The watch told that it is gone since the latest write began.
