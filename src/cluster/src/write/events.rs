@@ -1,6 +1,7 @@
 //! Kubernetes events (`events.k8s.io/v1`).
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
@@ -16,6 +17,8 @@ use crate::api::{API_VERSION, KIND};
 pub const MAX_WAITING_EVENTS: usize = 4_096;
 /// Different texts that are remembered, so that an event that recurs is counted up.
 const MAX_TEXTS: usize = 256;
+/// A write that takes longer is given up: a dead connection must not hold up the next events.
+const MAX_WRITE: Duration = Duration::from_secs(15);
 /// Longest note of an event (validation of `events.k8s.io/v1`), in bytes.
 const MAX_NOTE: usize = 1_024;
 
@@ -77,8 +80,13 @@ impl EventRecorder {
             secondary: None,
         };
         let namespace = reference.namespace.clone().unwrap_or_default();
-        let published = recorder.publish(&event, &reference).await;
-        published.map_err(|e| error_of(&e, "create, patch", "events", &namespace))
+        let publish = recorder.publish(&event, &reference);
+        match tokio::time::timeout(MAX_WRITE, publish).await {
+            Ok(published) => {
+                published.map_err(|e| error_of(&e, "create, patch", "events", &namespace))
+            }
+            Err(_) => Err(WriteError::Transient(format!("no answer within {MAX_WRITE:?}"))),
+        }
     }
 
     fn reference(&self, subject: &Subject) -> ObjectReference {
@@ -104,9 +112,5 @@ impl EventRecorder {
 
 /// As much of a text as an event takes, in whole characters.
 fn shortened(text: &str) -> String {
-    let mut end = text.len().min(MAX_NOTE);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    text[..end].to_owned()
+    text[..text.floor_char_boundary(MAX_NOTE)].to_owned()
 }

@@ -54,15 +54,17 @@ impl Writer {
             Write::Entries { mapping, uid, instance, entries } => {
                 let status = patch::entries(entries);
                 let manager = field_manager(&LeaseName::Instance(instance.clone()));
-                self.apply_status(mapping, uid, &manager, status).await
+                answer(&self.patch_status(mapping, uid, &manager, &status).await?)
             }
             Write::Summary { mapping, uid, summary } => self.summary(mapping, uid, summary).await,
             Write::Finalizers { mapping, uid, replaces, finalizers } => {
                 let body = patch::finalizers(uid, replaces, finalizers);
-                let patched = self
-                    .mappings(mapping)
-                    .patch(&mapping.name, &PatchParams::default(), &Patch::Merge(body))
-                    .await;
+                let params = PatchParams {
+                    field_manager: Some(field_manager(&LeaseName::Leader)),
+                    ..PatchParams::default()
+                };
+                let patched =
+                    self.mappings(mapping).patch(&mapping.name, &params, &Patch::Merge(body)).await;
                 answer(&patched.map_err(|e| error_of(&e, "patch", "mappings", &mapping.namespace))?)
             }
         }
@@ -117,16 +119,6 @@ impl Writer {
         let cleared =
             self.mappings(key).patch_status(&key.name, &params, &Patch::Merge(leftovers)).await;
         answer(&cleared.map_err(|e| error_of(&e, "patch", "mappings/status", &key.namespace))?)
-    }
-
-    async fn apply_status(
-        &self,
-        key: &ObjectKey,
-        uid: &str,
-        manager: &str,
-        status: serde_json::Value,
-    ) -> Result<Written, WriteError> {
-        answer(&self.patch_status(key, uid, manager, &status).await?)
     }
 
     async fn patch_status(

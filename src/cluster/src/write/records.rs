@@ -7,7 +7,6 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use smartnat_core::coordination::{
     AddressEntry, LeaseName, LeaseRecord, MappingRecord, StatusCondition, Summary, Truth,
 };
-use smartnat_core::model::ObjectKey;
 
 use super::leases::{ADDRESSES, INSTANCE, LEASE_LABEL, OF_INSTANCE, OF_LEADER};
 use crate::api::{Mapping, MappingStatus};
@@ -39,7 +38,7 @@ pub fn lease_record(lease: &Lease) -> Option<(LeaseName, LeaseRecord)> {
 /// What coordination reads of a Mapping.
 pub fn mapping_record(mapping: &Mapping) -> Result<MappingRecord, ConversionError> {
     let metadata = &mapping.metadata;
-    let ObjectKey { .. } = object_key(metadata)?;
+    object_key(metadata)?;
     let status = mapping.status.clone().unwrap_or_default();
     let entries = status.addresses.iter().filter_map(|entry| {
         Some(AddressEntry {
