@@ -126,6 +126,7 @@ impl Host {
             table_count: MarkLayout::new(config.mark_mask).max_uplinks(),
             rule_priority: config.rule_priority,
             sysctls: sysctl_scope(&self.kernel.host(), &config),
+            netfilter: smartnat_core::objects::Netfilter::All,
         };
         let mut reader = self.kernel.clone();
         reader.recover();

@@ -82,6 +82,7 @@ fn observe(kernel: &mut SimKernel, config: &GatewayConfig) -> KernelState {
         table_count: MarkLayout::new(config.mark_mask).max_uplinks(),
         rule_priority: config.rule_priority,
         sysctls: sysctl_scope(&kernel.host(), config),
+        netfilter: smartnat_core::objects::Netfilter::All,
     };
     kernel.observe(&scope).unwrap_or_else(|error| panic!("no fault is injected: {error}"))
 }

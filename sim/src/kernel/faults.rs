@@ -24,6 +24,7 @@ pub enum OpKind {
     DeleteRoute,
     SetSysctl,
     ForgetSysctl,
+    Nft,
     DeleteFlow,
 }
 
@@ -45,6 +46,7 @@ impl From<&NetworkOp> for OpKind {
             NetworkOp::DeleteRoute(_) => Self::DeleteRoute,
             NetworkOp::SetSysctl { .. } => Self::SetSysctl,
             NetworkOp::ForgetSysctl { .. } => Self::ForgetSysctl,
+            NetworkOp::Nft(_) => Self::Nft,
             NetworkOp::DeleteFlow(_) => Self::DeleteFlow,
         }
     }

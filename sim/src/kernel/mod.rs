@@ -240,6 +240,7 @@ impl Kernel for SimKernel {
         Ok(KernelState {
             xtables: self.xtables.observe(),
             sets: self.sets.observe(),
+            nft: None,
             rules: self.routing.observe_rules(scope),
             routes: self.routing.observe_routes(scope),
             sysctls: self.sysctls.observe(&self.links, scope),

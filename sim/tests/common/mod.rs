@@ -184,6 +184,7 @@ pub(crate) fn scope(kernel: &SimKernel) -> ObservationScope {
         table_count: MarkLayout::new(config.mark_mask).max_uplinks(),
         rule_priority: config.rule_priority,
         sysctls: sysctl_scope(&kernel.host(), &config),
+        netfilter: smartnat_core::objects::Netfilter::All,
     }
 }
 

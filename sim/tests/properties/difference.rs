@@ -148,6 +148,7 @@ fn look(state: &KernelState, object: &Touched) -> Option<String> {
             }
             set.elements.iter().find(|e| e.to_string() == object.part).map(ToString::to_string)
         }
+        Domain::Nftables => None,
         Domain::Routing => {
             let route = |r: &&smartnat_core::objects::Route| {
                 format!("{} in {}", r.destination, r.table) == object.name

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::objects::nft::{NFT_TABLE, NftChain, NftElement, NftKey, NftName, NftSetSpec};
 use crate::objects::{
     BuiltinHook, ChainName, Flow, FlowFilter, FlowKey, KernelState, ObservationScope, Route,
     RoutingRule, SetElement, SetName, SetSpec, SysctlKey, XtRule, XtTableId,
@@ -93,8 +94,61 @@ pub enum NetworkOp {
         /// The value to set; absent: leave it as it is.
         value: Option<String>,
     },
+    /// Changes our table of nftables. In [`Domain::Nftables`].
+    Nft(NftOp),
     /// Deletes exactly one conntrack entry; no error when it is gone. In [`Domain::Flows`].
     DeleteFlow(FlowKey),
+}
+
+/// One change of our table of nftables. Whatever refers to something comes after it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum NftOp {
+    /// Creates the table; no error when it is there and ours.
+    CreateTable,
+    /// Deletes the table with all that is in it.
+    DeleteTable,
+    /// Creates a set or map; `Exists` when there is one of the name.
+    CreateSet {
+        /// Its name.
+        name: NftName,
+        /// What it is created with.
+        spec: NftSetSpec,
+    },
+    /// Deletes a set or map with its elements; busy while a rule refers to it.
+    DeleteSet {
+        /// Its name.
+        name: NftName,
+    },
+    /// Creates a chain or replaces all its rules. Whether packets enter it by themselves, and
+    /// where, can't be changed.
+    PutChain {
+        /// Its name.
+        name: NftName,
+        /// As it is from now on.
+        chain: NftChain,
+    },
+    /// Deletes a chain with its rules; busy while a rule or an element leads to it.
+    DeleteChain {
+        /// Its name.
+        name: NftName,
+    },
+    /// Adds an element; `Exists` when there is one of the key with another value, or one that
+    /// overlaps. A set with a timeout gives it to the element.
+    AddElement {
+        /// The set or map.
+        set: NftName,
+        /// Its key.
+        key: NftKey,
+        /// The rest of it.
+        element: NftElement,
+    },
+    /// Deletes an element; `NotFound` when it is not there.
+    DeleteElement {
+        /// The set or map.
+        set: NftName,
+        /// Its key.
+        key: NftKey,
+    },
 }
 
 /// Which part of the kernel a transaction goes to.
@@ -104,6 +158,8 @@ pub enum Domain {
     Xtables(XtTableId),
     /// ipset. Ordered; stops at the first failure.
     Sets,
+    /// Our table of nftables. Atomic.
+    Nftables,
     /// Routes and rules. Ordered; stops at the first failure.
     Routing,
     /// Sysctls. Ordered; stops at the first failure.
@@ -182,6 +238,31 @@ pub trait Kernel {
     fn flows(&mut self, filter: &FlowFilter) -> Result<Vec<Flow>, OpError>;
 }
 
+impl fmt::Display for NftOp {
+    /// The object.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::CreateTable | Self::DeleteTable => write!(f, "table inet {NFT_TABLE}"),
+            Self::CreateSet { name, .. } | Self::DeleteSet { name } => {
+                write!(f, "set {name} of table inet {NFT_TABLE}")
+            }
+            Self::PutChain { name, .. } | Self::DeleteChain { name } => {
+                write!(f, "chain {name} of table inet {NFT_TABLE}")
+            }
+            Self::AddElement { set, element, .. } => {
+                write!(f, "element")?;
+                if let Some(comment) = &element.comment {
+                    write!(f, " of {comment}")?;
+                }
+                write!(f, " in set {set} of table inet {NFT_TABLE}")
+            }
+            Self::DeleteElement { set, .. } => {
+                write!(f, "element in set {set} of table inet {NFT_TABLE}")
+            }
+        }
+    }
+}
+
 impl NetworkOp {
     /// The object, for people: `chain nat/SMARTNAT-DNAT (IPv4)`.
     pub fn describe(&self, domain: Domain) -> String {
@@ -208,6 +289,7 @@ impl NetworkOp {
                 format!("route {} in table {}", route.destination, route.table)
             }
             Self::SetSysctl { key, .. } | Self::ForgetSysctl { key, .. } => format!("sysctl {key}"),
+            Self::Nft(op) => op.to_string(),
             Self::DeleteFlow(key) => format!(
                 "connection {}:{} -> {}:{}",
                 key.original.source,

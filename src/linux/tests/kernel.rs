@@ -25,6 +25,7 @@ fn scope() -> ObservationScope {
         table_count: 8,
         rule_priority: 20_000,
         sysctls: Family::ALL.map(SysctlKey::Forwarding).into(),
+        netfilter: smartnat_core::objects::Netfilter::All,
     }
 }
 

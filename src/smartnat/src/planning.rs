@@ -148,6 +148,10 @@ impl Kernel for PlannedKernel<'_> {
             match transaction.domain {
                 Domain::Xtables(id) => self.xtables_op(id, op),
                 Domain::Sets | Domain::Routing | Domain::Sysctls => self.other_op(op),
+                Domain::Nftables => {
+                    let NetworkOp::Nft(op) = op else { continue };
+                    self.state.follow_nft(op);
+                }
                 Domain::Flows => {}
             }
         }

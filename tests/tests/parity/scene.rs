@@ -181,6 +181,7 @@ impl Scene {
             table_count: MarkLayout::new(config.mark_mask).max_uplinks(),
             rule_priority: config.rule_priority,
             sysctls: sysctl_scope(&host, config),
+            netfilter: smartnat_core::objects::Netfilter::All,
         };
         let held = kernel.observe(&scope).expect("the simulated kernel is read");
         let others = || obstacles(flavour, XtablesSettings::default());

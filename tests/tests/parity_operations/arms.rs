@@ -120,6 +120,7 @@ fn scope() -> ObservationScope {
         table_count: 8,
         rule_priority: RULE_PRIORITY,
         sysctls: sysctls().into_iter().collect(),
+        netfilter: smartnat_core::objects::Netfilter::All,
     }
 }
 

@@ -7,7 +7,7 @@ use smartnat_core::objects::{
     RuleAction, SetDirection, SetElement, SetKind, SetName, SetSpec, SysctlKey, XtMatch, XtRule,
     XtTable, XtTableId, XtTarget,
 };
-use smartnat_core::ops::{Domain, NetworkOp, Transaction};
+use smartnat_core::ops::{Domain, NetworkOp, NftOp, Transaction};
 
 use crate::arms::{LINKS, RULE_PRIORITY, Reference, Step, TABLE_BASE, sysctls};
 
@@ -92,6 +92,7 @@ impl Generator {
         match domain {
             Domain::Xtables(id) => self.xtables_op(id),
             Domain::Sets => self.set_op(),
+            Domain::Nftables => NetworkOp::Nft(NftOp::CreateTable),
             Domain::Routing => self.routing_op(),
             Domain::Sysctls => self.sysctl_op(),
             Domain::Flows => NetworkOp::DeleteFlow(self.flow()),

@@ -48,6 +48,7 @@ fn held(kernel: &SimKernel, config: &GatewayConfig) -> KernelState {
         table_count: MarkLayout::new(config.mark_mask).max_uplinks(),
         rule_priority: config.rule_priority,
         sysctls: sysctl_scope(&kernel.host(), config),
+        netfilter: smartnat_core::objects::Netfilter::All,
     };
     let observed = kernel.clone().observe(&scope);
     observed.unwrap_or_else(|error| panic!("no fault is left: {error}"))

@@ -13,7 +13,7 @@ use crate::diff::diff;
 use crate::flows::{Permissions, end_flows, withdrawn};
 use crate::lower::DesiredObjects;
 use crate::marks::MarkLayout;
-use crate::objects::{Flow, KernelState, ObservationScope};
+use crate::objects::{Flow, KernelState, Netfilter, ObservationScope};
 use crate::ops::{Domain, OpError, Transaction};
 
 impl Gateway {
@@ -62,6 +62,7 @@ impl Gateway {
             table_count: self.marks().max_uplinks(),
             rule_priority: self.config.rule_priority,
             sysctls,
+            netfilter: Netfilter::All,
         }
     }
 

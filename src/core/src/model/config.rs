@@ -10,6 +10,8 @@ use thiserror::Error;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Backend {
+    /// nftables: one table of our own.
+    Nftables,
     /// iptables + ipset.
     #[default]
     Iptables,

@@ -2,6 +2,7 @@
 
 mod flow;
 mod ipset;
+pub mod nft;
 mod routing;
 mod state;
 mod sysctl;
@@ -11,7 +12,7 @@ pub use flow::{Flow, FlowFilter, FlowKey, FlowTuple, Layer4};
 pub use ipset::{IpSet, SetElement, SetKind, SetName, SetSpec};
 pub use routing::{Route, RoutingRule, RuleAction};
 pub(crate) use state::pairs;
-pub use state::{KernelState, ObservationScope, SysctlState};
+pub use state::{KernelState, Netfilter, ObservationScope, SysctlState};
 pub use sysctl::SysctlKey;
 pub use xtables::{
     BuiltinChain, BuiltinHook, ChainName, ConnectionStates, InterfaceMatch, L4Match, PortMapping,

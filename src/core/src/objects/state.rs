@@ -5,7 +5,9 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
+use super::nft::NftTable;
 use super::{IpSet, Route, RoutingRule, SetName, SysctlKey, XtTableId, XtTableState};
+use crate::ops::NftOp;
 
 /// A sysctl as observed.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -25,6 +27,8 @@ pub struct KernelState {
     pub xtables: BTreeMap<XtTableId, XtTableState>,
     /// Sets with our prefix.
     pub sets: BTreeMap<SetName, IpSet>,
+    /// Our table of nftables; absent where there is none.
+    pub nft: Option<NftTable>,
     /// Rules with our protocol number and a priority of ours.
     pub rules: BTreeSet<RoutingRule>,
     /// Routes with our protocol number in our tables.
@@ -32,6 +36,27 @@ pub struct KernelState {
     /// Sysctls: those of the observation's scope that exist, and those with a recorded original.
     #[serde(with = "pairs")]
     pub sysctls: BTreeMap<SysctlKey, SysctlState>,
+}
+
+impl KernelState {
+    /// What it is after an operation on our table of nftables that the kernel took.
+    pub fn follow_nft(&mut self, op: &NftOp) {
+        match op {
+            NftOp::DeleteTable => self.nft = None,
+            other => self.nft.get_or_insert_default().follow(other),
+        }
+    }
+}
+
+/// Which parts of netfilter an observation reads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Netfilter {
+    /// All: iptables, ipset, nftables.
+    #[default]
+    All,
+    /// None: `xtables`, `sets` and `nft` of the answer are empty and say nothing. For a look
+    /// at what the kernel sends no notification of, while it does of nftables (T17).
+    Nothing,
 }
 
 /// What an observation covers beyond what names tell.
@@ -45,6 +70,9 @@ pub struct ObservationScope {
     pub rule_priority: u32,
     /// Sysctls to read.
     pub sysctls: BTreeSet<SysctlKey>,
+    /// What of netfilter to read.
+    #[serde(default)]
+    pub netfilter: Netfilter,
 }
 
 impl ObservationScope {

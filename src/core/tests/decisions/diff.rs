@@ -24,6 +24,7 @@ fn desired() -> DesiredObjects {
 /// A kernel that holds exactly `desired`, with the sysctls off before.
 fn kernel_of(desired: &DesiredObjects) -> KernelState {
     KernelState {
+        nft: None,
         xtables: desired.xtables.clone(),
         sets: desired.sets.clone(),
         rules: desired.rules.clone(),

@@ -305,6 +305,7 @@ impl Kernel for LinuxKernel {
         Ok(KernelState {
             xtables: self.observe_xtables()?,
             sets: self.sets.observe(SET_PREFIX)?,
+            nft: None,
             rules: self.routing.rules(scope)?,
             routes: self.routing.routes(scope)?,
             sysctls: self.observe_sysctls(scope)?,
@@ -322,6 +323,7 @@ impl Kernel for LinuxKernel {
                 self.xtables.apply(table, ops)
             }
             Domain::Sets => self.sets.apply(ops),
+            Domain::Nftables => Err(misplaced(&ops[0], "nftables")),
             Domain::Routing => self.routing.apply(ops),
             Domain::Sysctls => ops.iter().try_for_each(|op| self.apply_sysctl(op)),
             Domain::Flows => self.delete_flows(ops),

@@ -29,7 +29,7 @@ pub(super) fn plan(
             Backend::Simulated => {
                 planning::plan(config, cluster, host, PlannedKernel::empty()).map_err(failed)?
             }
-            Backend::Iptables => {
+            Backend::Nftables | Backend::Iptables => {
                 let mut kernel = backend::open(backend::options(settings))?;
                 let start = PlannedKernel::from_kernel(&mut kernel);
                 let planned = planning::plan(config, cluster, host, start).map_err(failed)?;

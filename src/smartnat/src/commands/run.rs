@@ -195,7 +195,7 @@ async fn start_kernel(
                 KernelThread::start(move || Ok::<_, CommandError>(simulated::open(&host)));
             Ok((started.await.map_err(ended)??, None))
         }
-        Backend::Iptables => {
+        Backend::Nftables | Backend::Iptables => {
             let options = backend::options(settings);
             let (tell, told) = oneshot::channel();
             let started = KernelThread::start(move || {

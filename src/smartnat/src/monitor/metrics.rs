@@ -286,6 +286,7 @@ fn domain_label(domain: Domain) -> &'static str {
     match domain {
         Domain::Xtables(_) => "iptables",
         Domain::Sets => "ipset",
+        Domain::Nftables => "nftables",
         Domain::Routing => "routing",
         Domain::Sysctls => "sysctl",
         Domain::Flows => "conntrack",
