@@ -77,8 +77,8 @@ impl Gateway {
             let dataplane = compiled.dataplane.clone();
             let target = Target {
                 exposure: Exposure::new(&dataplane),
-                objects: lower(&dataplane),
-                shares: Shares::new(&dataplane),
+                objects: lower(&dataplane, self.config.backend),
+                shares: Shares::new(&dataplane, self.config.backend),
                 sysctls: observed.sysctls.clone(),
                 dataplane,
             };
