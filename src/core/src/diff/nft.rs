@@ -56,12 +56,14 @@ fn in_parts(mut ops: Vec<NftOp>) -> Vec<Transaction> {
 
 /// Whether sets have the right form, and base chains the right place, where both have them.
 fn can_follow(desired: &NftTable, held: &NftTable) -> bool {
-    let same_sets = desired.sets.iter().all(|(name, wanted)| {
-        held.sets.get(name).is_none_or(|held| held.spec == wanted.spec)
-    });
-    let same_chains = desired.chains.iter().all(|(name, wanted)| {
-        held.chains.get(name).is_none_or(|held| held.base == wanted.base)
-    });
+    let same_sets = desired
+        .sets
+        .iter()
+        .all(|(name, wanted)| held.sets.get(name).is_none_or(|held| held.spec == wanted.spec));
+    let same_chains = desired
+        .chains
+        .iter()
+        .all(|(name, wanted)| held.chains.get(name).is_none_or(|held| held.base == wanted.base));
     same_sets && same_chains
 }
 

@@ -7,8 +7,8 @@ mod routing;
 mod sets;
 
 pub use iptables::mark_chain_uplinks;
-pub(crate) use nftables::{quarantine_set, rank, uplink_numbers};
 pub(crate) use kept::{Shares, TouchedObjects};
+pub(crate) use nftables::{quarantine_set, rank, uplink_numbers};
 pub(crate) use routing::{routes as routing_routes, rules as routing_rules};
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -48,10 +48,9 @@ pub fn lower(dataplane: &Dataplane, backend: Backend) -> DesiredObjects {
         return DesiredObjects::default();
     }
     let netfilter = match backend {
-        Backend::Nftables => DesiredObjects {
-            nft: Some(nftables::table(dataplane)),
-            ..DesiredObjects::default()
-        },
+        Backend::Nftables => {
+            DesiredObjects { nft: Some(nftables::table(dataplane)), ..DesiredObjects::default() }
+        }
         Backend::Iptables | Backend::Simulated => DesiredObjects {
             xtables: iptables::tables(dataplane),
             sets: sets::sets(dataplane),

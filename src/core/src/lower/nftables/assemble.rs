@@ -183,12 +183,7 @@ impl Rule {
         let (offset, mask) = TCP_FLAGS;
         self.protocol(Protocol::Tcp)
             .payload(PayloadBase::Transport, offset, 1)
-            .push(NftExpr::Bitwise {
-                from: FIRST,
-                to: FIRST,
-                mask: [mask].into(),
-                xor: [0].into(),
-            })
+            .push(NftExpr::Bitwise { from: FIRST, to: FIRST, mask: [mask].into(), xor: [0].into() })
             .push(NftExpr::Compare { from: FIRST, negated: true, value: [SYN].into() })
     }
 

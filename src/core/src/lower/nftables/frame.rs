@@ -67,10 +67,7 @@ fn prerouting(table: &mut TableBuilder, dataplane: &Dataplane) {
         let value = marks.uplink_mark(uplink.number);
         let both = |value, ct_mask| {
             let ct_value = if ct_mask == routing { value } else { value | marks.ours };
-            [
-                rule().set_ct_mark(ct_value, ct_mask),
-                rule().set_mark(value, routing),
-            ]
+            [rule().set_ct_mark(ct_value, ct_mask), rule().set_mark(value, routing)]
         };
         let number = uplink.number;
         table.chain(uplink_chain(number), both(value, routing));
@@ -208,10 +205,7 @@ fn input(table: &mut TableBuilder, dataplane: &Dataplane) {
     let hook = (NftChainKind::Filter, BuiltinHook::Input, BEFORE_TRANSLATION);
     let rules = [translated(marks, new_without_syn()).drop(), rule().by_input(GUARDS)];
     table.base("input", hook, rules);
-    let mut guard = vec![
-        translated(marks, rule()).back(),
-        rule().state(KNOWN).reply().back(),
-    ];
+    let mut guard = vec![translated(marks, rule()).back(), rule().state(KNOWN).reply().back()];
     for family in dataplane.families.iter().copied() {
         match family {
             Family::V4 => {

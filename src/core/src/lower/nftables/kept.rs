@@ -46,9 +46,8 @@ impl TouchedNft {
 
     /// The same part as it was before.
     pub(crate) fn before(&self, table: &NftTable) -> NftTable {
-        let chain = |(name, chain): (&NftName, &Option<NftChain>)| {
-            Some((name.clone(), chain.clone()?))
-        };
+        let chain =
+            |(name, chain): (&NftName, &Option<NftChain>)| Some((name.clone(), chain.clone()?));
         let whole = |(name, set): (&NftName, &Option<NftSet>)| Some((name.clone(), set.clone()?));
         let chains = self.chains.iter().filter_map(chain).collect();
         let element = |set: &NftName, key: &NftKey| self.elements.get(set)?.get(key)?.clone();

@@ -13,9 +13,7 @@ use super::spread::{Ports, Shape};
 use crate::dataplane::{MappingPlane, PortPlane};
 use crate::model::{Family, ObjectKey, PortRange, Protocol, ServiceEndpoint};
 use crate::names;
-use crate::objects::nft::{
-    NftElement, NftKey, NftName, NftRule, NftValue, NftVerdict, fields,
-};
+use crate::objects::nft::{NftElement, NftKey, NftName, NftRule, NftValue, NftVerdict, fields};
 
 /// Something in the table that several Mappings may need.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -29,9 +27,7 @@ pub(crate) enum Shared {
 }
 
 /// How far the ports of a range are from those of an endpoint.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(crate) struct Shift(pub(super) i32);
 
@@ -151,10 +147,8 @@ impl Pieces {
     }
 
     fn add_verdict(&mut self, map: &str, part: &Part<'_>, verdict: NftVerdict) {
-        let element = NftElement {
-            value: NftValue::Verdict(verdict),
-            comment: Some(part.comment.into()),
-        };
+        let element =
+            NftElement { value: NftValue::Verdict(verdict), comment: Some(part.comment.into()) };
         let map = of_family(map, part.family()).into();
         self.elements.push((map, NftKey::exact(part.external.key()), element));
     }

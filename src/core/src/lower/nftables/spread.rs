@@ -15,9 +15,7 @@ use crate::model::Family;
 use crate::objects::nft::{NatKind, NftKey, NftName, Register, SetUpdate, fields};
 
 /// What becomes of the port.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) enum Ports {
     /// One external port: the endpoint's.
     Single,
@@ -28,9 +26,7 @@ pub(crate) enum Ports {
 }
 
 /// How connections are spread.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct Shape {
     pub(super) family: Family,
     pub(super) endpoints: u32,
