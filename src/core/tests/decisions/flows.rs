@@ -354,7 +354,14 @@ fn ended_connections_are_held_back_before_they_are_deleted() {
         end_flows(&[], marks(), &BTreeMap::new(), smartnat_core::model::Backend::Iptables),
         []
     );
-    let domains: Vec<Domain> =
-        end_flows(&[seen_as_gateway], marks(), &BTreeMap::new()).iter().map(|t| t.domain).collect();
+    let domains: Vec<Domain> = end_flows(
+        &[seen_as_gateway],
+        marks(),
+        &BTreeMap::new(),
+        smartnat_core::model::Backend::Iptables,
+    )
+    .iter()
+    .map(|t| t.domain)
+    .collect();
     assert_eq!(domains, [Domain::Flows], "no empty transaction");
 }
