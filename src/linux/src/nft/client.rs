@@ -180,8 +180,14 @@ impl NftClient {
         if spec.timeout.is_some() {
             return Ok(BTreeMap::new());
         }
-        let listed = self.socket.dump(&encode::list_elements(name.as_str())?, Elements::add)?;
-        Ok(listed.finish(spec))
+        let message = encode::list_elements(name.as_str())?;
+        for _ in 0..ATTEMPTS {
+            let listed = self.socket.dump(&message, Elements::add)?;
+            if let Some(elements) = listed.finish(spec) {
+                return Ok(elements);
+            }
+        }
+        Err(NetlinkError::Unsteady)
     }
 
     /// What a listing tells of our table.

@@ -29,6 +29,7 @@ fn words(number: i32) -> Option<&'static str> {
         }
         Errno::EXIST => "it is there already, as something else",
         Errno::BUSY => "something refers to it",
+        Errno::NODATA => "it reads a register that nothing before it in the rule wrote",
         Errno::NFILE => "the set is full",
         Errno::LOOP | Errno::MLINK => "its jumps lead too deep or back to itself",
         Errno::OPNOTSUPP => "the kernel does not support this there",

@@ -9,4 +9,3 @@ mod protocol;
 mod types;
 
 pub use client::NftClient;
-

@@ -82,18 +82,30 @@ pub(crate) fn of_ipv4() -> [NftExpr; 2] {
     [NftExpr::Meta { key: MetaKey::NfProto, to: R0 }, compare(R0, &[2])]
 }
 
+/// Reads an IPv4 packet's destination address.
+pub(crate) fn destination_address(to: u8) -> NftExpr {
+    NftExpr::Payload { base: PayloadBase::Network, offset: 16, length: 4, to: Register(to) }
+}
+
+/// Reads an IPv4 packet's source address.
+pub(crate) fn source_address(to: u8) -> NftExpr {
+    NftExpr::Payload { base: PayloadBase::Network, offset: 12, length: 4, to: Register(to) }
+}
+
+/// Reads a packet's destination port.
+pub(crate) fn destination_port(to: u8) -> NftExpr {
+    NftExpr::Payload { base: PayloadBase::Transport, offset: 2, length: 2, to: Register(to) }
+}
+
 /// Reads address, protocol and port of the destination.
 pub(crate) fn destination(first: u8) -> [NftExpr; 3] {
-    [
-        NftExpr::Payload { base: PayloadBase::Network, offset: 16, length: 4, to: Register(first) },
-        NftExpr::Meta { key: MetaKey::L4Proto, to: Register(first + 1) },
-        NftExpr::Payload {
-            base: PayloadBase::Transport,
-            offset: 2,
-            length: 2,
-            to: Register(first + 2),
-        },
-    ]
+    let protocol = NftExpr::Meta { key: MetaKey::L4Proto, to: Register(first + 1) };
+    [destination_address(first), protocol, destination_port(first + 2)]
+}
+
+/// Reads an IPv4 packet's source address, and address, protocol and port of the destination.
+pub(crate) fn client_and_service() -> Vec<NftExpr> {
+    [&of_ipv4()[..], &[source_address(0)], &destination(1)].concat()
 }
 
 pub(crate) const SERVICE: [NftType; 3] = [NftType::Ipv4, NftType::Protocol, NftType::Port];
@@ -208,27 +220,16 @@ pub(crate) fn chains() -> Vec<NftOp> {
         value: Some(Register(8)),
         timeout_millis,
     };
+    // Of a value that a look-up left in the register nft 1.0.6 can't print the update.
+    let value = [destination_address(8), destination_port(9)];
+    let value = value.to_vec();
     let in_input = |chain: &str, rules: Vec<NftRule>| put_base(chain, (Filter, Input, -150), rules);
     vec![
         put_base(
             "postrouting-nat",
             (Nat, Postrouting, 99),
             vec![
-                rule(
-                    [
-                        &of_ipv4()[..],
-                        &[
-                            NftExpr::Payload {
-                                base: PayloadBase::Network,
-                                offset: 12,
-                                length: 4,
-                                to: R0,
-                            },
-                            nat(NatKind::Source, None),
-                        ],
-                    ]
-                    .concat(),
-                ),
+                rule([&of_ipv4()[..], &[source_address(0), nat(NatKind::Source, None)]].concat()),
                 rule([NftExpr::Masquerade]),
             ],
         ),
@@ -321,12 +322,7 @@ pub(crate) fn chains() -> Vec<NftOp> {
                     [
                         &of_ipv4()[..],
                         &[
-                            NftExpr::Payload {
-                                base: PayloadBase::Network,
-                                offset: 12,
-                                length: 4,
-                                to: R0,
-                            },
+                            source_address(0),
                             lookup("sources4", membership(true)),
                             verdict(NftVerdict::Drop),
                         ],
@@ -337,12 +333,7 @@ pub(crate) fn chains() -> Vec<NftOp> {
                     [
                         &of_ipv4()[..],
                         &[
-                            NftExpr::Payload {
-                                base: PayloadBase::Network,
-                                offset: 12,
-                                length: 4,
-                                to: R0,
-                            },
+                            source_address(0),
                             lookup("sources4", membership(false)),
                             verdict(NftVerdict::Accept),
                         ],
@@ -382,42 +373,14 @@ pub(crate) fn chains() -> Vec<NftOp> {
         ),
         put(
             "affinity",
-            vec![
-                rule(
-                    [
-                        &of_ipv4()[..],
-                        &[NftExpr::Payload {
-                            base: PayloadBase::Network,
-                            offset: 12,
-                            length: 4,
-                            to: R0,
-                        }],
-                        &destination(1),
-                        &[
-                            lookup("affinity4", LookupResult::Value(Register(8))),
-                            dynset(SetUpdate::Delete, None),
-                        ],
-                    ]
-                    .concat(),
-                ),
-                rule(
-                    [
-                        &of_ipv4()[..],
-                        &[NftExpr::Payload {
-                            base: PayloadBase::Network,
-                            offset: 12,
-                            length: 4,
-                            to: R0,
-                        }],
-                        &destination(1),
-                        &[
-                            lookup("affinity4", LookupResult::Value(Register(8))),
-                            dynset(SetUpdate::Update, Some(20_000)),
-                        ],
-                    ]
-                    .concat(),
-                ),
-            ],
+            [
+                (SetUpdate::Delete, None),
+                (SetUpdate::Update, Some(20_000)),
+                (SetUpdate::Update, None),
+            ]
+            .map(|(update, timeout)| {
+                rule([client_and_service(), value.clone(), vec![dynset(update, timeout)]].concat())
+            }),
         ),
         put(
             "unmarked",

@@ -49,8 +49,17 @@ impl Elements {
     }
 
     /// The elements of a set of this shape. The one for all keys that have none of their own has
-    /// an empty key.
-    pub(crate) fn finish(self, spec: &NftSetSpec) -> BTreeMap<NftKey, NftElement> {
+    /// an empty key. `None` where an element was told twice: while a hash table grows, which
+    /// it goes on to do after a change, the kernel tells of some twice and of as many not at all,
+    /// since it remembers how many it told, not which (`nft_rhash_walk`).
+    pub(crate) fn finish(self, spec: &NftSetSpec) -> Option<BTreeMap<NftKey, NftElement>> {
+        let told = self.told.len();
+        let ends = self.told.iter().filter(|told| told.is_end()).count();
+        let elements = self.elements(spec);
+        (elements.len() == told - ends).then_some(elements)
+    }
+
+    fn elements(self, spec: &NftSetSpec) -> BTreeMap<NftKey, NftElement> {
         let (others, told): (Vec<_>, Vec<_>) =
             self.told.into_iter().partition(Told::is_for_all_others);
         let for_all_others = others.into_iter().map(|t| (NftKey::exact([]), t.element));
