@@ -38,6 +38,39 @@ pub struct Refusal {
     pub errno: i32,
     /// Attributes of the refused message as the kernel echoed them; empty where it did not.
     pub echo: Vec<u8>,
+    /// Where in the refused message the attribute is that the kernel found wrong, in bytes from
+    /// the message's begin (`NLMSGERR_ATTR_OFFS`); absent where it did not say.
+    pub offset: Option<usize>,
+}
+
+/// Why a batch was not executed.
+#[derive(Debug, Error)]
+#[error("{error}")]
+pub struct BatchError {
+    /// Which of its messages was refused first, from 0; absent where the batch failed as a whole.
+    pub message: Option<usize>,
+    /// What went wrong.
+    #[source]
+    pub error: NetlinkError,
+}
+
+impl BatchError {
+    /// The class by which decisions are made.
+    pub fn class(&self) -> OpErrorClass {
+        self.error.class()
+    }
+}
+
+impl From<NetlinkError> for BatchError {
+    fn from(error: NetlinkError) -> Self {
+        Self { message: None, error }
+    }
+}
+
+impl From<BatchError> for NetlinkError {
+    fn from(failed: BatchError) -> Self {
+        failed.error
+    }
 }
 
 /// A failed exchange with the kernel.

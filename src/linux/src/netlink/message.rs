@@ -1,6 +1,6 @@
 //! Building messages: `nlmsghdr`, `nfgenmsg`, attributes.
 
-use netlink_packet_core::{NLM_F_ACK, NLM_F_REQUEST};
+use netlink_packet_core::NLM_F_REQUEST;
 
 use super::NetlinkError;
 
@@ -55,6 +55,11 @@ pub struct Message {
 }
 
 impl Message {
+    /// Bytes on the wire.
+    pub(super) fn length(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// `NFNL_MSG_BATCH_BEGIN`: what follows, to `end`, is one change of `subsystem`, refused
     /// unless the subsystem's generation is this one.
     pub(super) fn begin(subsystem: Subsystem, generation: u32) -> Result<Self, NetlinkError> {
@@ -67,12 +72,6 @@ impl Message {
     /// `NFNL_MSG_BATCH_END`.
     pub(super) fn end(subsystem: Subsystem) -> Result<Self, NetlinkError> {
         MessageBuilder::boundary(BATCH_END, subsystem).finish()
-    }
-
-    /// Has the kernel answer also when it accepts the message.
-    pub(super) fn ask_for_answer(&mut self) {
-        let modifiers = u16::from_ne_bytes([self.bytes[6], self.bytes[7]]) | NLM_F_ACK;
-        self.bytes[6..8].copy_from_slice(&modifiers.to_ne_bytes());
     }
 
     /// Appends the message to `buffer` as it goes to the kernel.
@@ -144,6 +143,11 @@ impl MessageBuilder {
         self.bytes(kind | NETWORK_ORDER, &value.to_be_bytes())
     }
 
+    /// Adds a 64-bit number in network byte order.
+    pub fn be64(&mut self, kind: u16, value: u64) -> &mut Self {
+        self.bytes(kind | NETWORK_ORDER, &value.to_be_bytes())
+    }
+
     /// Adds bytes that are in network byte order, such as an address.
     pub fn network_bytes(&mut self, kind: u16, value: &[u8]) -> &mut Self {
         self.bytes(kind | NETWORK_ORDER, value)
@@ -167,6 +171,11 @@ impl MessageBuilder {
             Err(_) => self.too_long = true,
         }
         self
+    }
+
+    /// Bytes so far, the header included: where the next attribute begins.
+    pub fn length(&self) -> usize {
+        self.bytes.len()
     }
 
     /// The message, unless something in it was too long.

@@ -6,7 +6,7 @@ mod message;
 pub(crate) mod parse;
 mod socket;
 
-pub use error::{NetlinkError, ParseError, Refusal, errno_class, errno_text};
+pub use error::{BatchError, NetlinkError, ParseError, Refusal, errno_class, errno_text};
 pub use message::{Message, MessageBuilder, Subsystem};
 pub use parse::{Attribute, Attributes};
 pub use socket::{Answer, NetfilterSocket};

@@ -83,6 +83,25 @@ pub(crate) fn echoed_attributes(echo: &[u8]) -> Vec<u8> {
     echo.get(HEADER_SIZE + FAMILY_HEADER_SIZE..length).unwrap_or_default().to_vec()
 }
 
+/// Where in the refused message the kernel found what it refuses, as an error message with these
+/// flags tells after its status and what it echoes (`NLMSGERR_ATTR_OFFS`).
+pub(crate) fn refused_offset(flags: u16, echo: &[u8]) -> Option<usize> {
+    // NLM_F_CAPPED: the header alone is echoed; NLM_F_ACK_TLVS: attributes follow.
+    const CAPPED: u16 = 0x100;
+    const ATTRIBUTES_FOLLOW: u16 = 0x200;
+    const OFFSET: u16 = 2;
+    if flags & ATTRIBUTES_FOLLOW == 0 {
+        return None;
+    }
+    let echoed = if flags & CAPPED == 0 {
+        align(usize::try_from(fixed(echo, 0).map(u32::from_ne_bytes)?).ok()?)
+    } else {
+        HEADER_SIZE
+    };
+    let offset = Attributes::new(echo.get(echoed..)?).flatten().find(|a| a.kind == OFFSET)?;
+    offset.exact().map(u32::from_ne_bytes).ok()?.try_into().ok()
+}
+
 /// One attribute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Attribute<'a> {

@@ -18,8 +18,8 @@ use rustix::net::sockopt::{
 use rustix::net::{RecvFlags, SendFlags};
 
 use super::message::{Message, Subsystem};
-use super::parse::{Attributes, Messages, RawMessage, echoed_attributes};
-use super::{NetlinkError, ParseError, Refusal};
+use super::parse::{Attributes, Messages, RawMessage, echoed_attributes, refused_offset};
+use super::{BatchError, NetlinkError, ParseError, Refusal};
 
 /// How long one datagram may take. The kernel answers while it is asked, so this is a backstop.
 const RECEIVE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -42,7 +42,11 @@ pub type Answer = Result<(), Refusal>;
 /// A socket of the network namespace in which its opener's thread was.
 pub struct NetfilterSocket {
     socket: Socket,
+    port: u32,
     sequence: u32,
+    /// What may be sent at once, as far as the kernel let us ask for it.
+    send_buffer: usize,
+    bytes_sent: u64,
     buffer: Vec<u8>,
 }
 
@@ -59,11 +63,13 @@ impl NetfilterSocket {
     /// belongs from then on.
     pub fn open() -> Result<Self, NetlinkError> {
         let mut socket = Socket::new(NETLINK_NETFILTER)?;
-        socket.bind_auto()?;
+        let port = socket.bind_auto()?.port_number();
         // Connected to the kernel, nobody else can send to it.
         socket.connect(&SocketAddr::new(0, 0))?;
         // Without the refused message in an error, answers stay small.
         socket.set_cap_ack(true)?;
+        // With it they tell which attribute is wrong.
+        socket.set_ext_ack(true)?;
         set_socket_timeout(&socket, Timeout::Recv, Some(RECEIVE_TIMEOUT))
             .map_err(io::Error::from)?;
         for force in [
@@ -73,7 +79,20 @@ impl NetfilterSocket {
             // Without the privilege the kernel refuses every request anyway, and says so.
             force.or_else(|e| if e == Errno::PERM { Ok(()) } else { Err(io::Error::from(e)) })?;
         }
-        Ok(Self { socket, sequence: 0, buffer: vec![0; RECEIVE_BUFFER] })
+        let (sequence, bytes_sent) = (0, 0);
+        let buffer = vec![0; RECEIVE_BUFFER];
+        Ok(Self { socket, port, sequence, send_buffer: SOCKET_BUFFER, bytes_sent, buffer })
+    }
+
+    /// The socket's address (`nlmsg_pid`), by which the kernel names it in notifications of what
+    /// it changed.
+    pub fn port(&self) -> u32 {
+        self.port
+    }
+
+    /// Bytes sent so far.
+    pub fn bytes_sent(&self) -> u64 {
+        self.bytes_sent
     }
 
     /// Sends all messages and returns the kernel's answer to each. The kernel
@@ -87,29 +106,52 @@ impl NetfilterSocket {
     }
 
     /// Sends all messages as one change that the kernel makes whole or not at all, provided
-    /// that the subsystem's generation is still this one. An error is the first refusal.
+    /// that the subsystem's generation is still this one (0: whatever it is). An error names the
+    /// message that was refused first.
     pub fn transact(
         &mut self,
         subsystem: Subsystem,
         generation: u32,
         messages: &[Message],
-    ) -> Result<(), NetlinkError> {
-        let mut batch = vec![Message::begin(subsystem, generation)?];
-        batch.extend_from_slice(messages);
+    ) -> Result<(), BatchError> {
+        let Some((last, others)) = messages.split_last() else { return Ok(()) };
+        let (begin, end) = (Message::begin(subsystem, generation)?, Message::end(subsystem)?);
         // Only the last one asks for an answer of success; refusals come unasked.
-        batch.last_mut().into_iter().for_each(Message::ask_for_answer);
-        batch.push(Message::end(subsystem)?);
-        let first = self.send(&batch, 0)?;
-        let last = first.wrapping_add(u32::try_from(messages.len()).unwrap_or(u32::MAX));
-        self.exchange(|answer| {
+        let batch = std::iter::once((&begin, 0))
+            .chain(others.iter().map(|message| (message, 0)))
+            .chain([(last, NLM_F_ACK), (&end, 0)]);
+        let begun = self.send_all(batch)?;
+        self.outcome(begun, u32::try_from(messages.len()).unwrap_or(u32::MAX))
+    }
+
+    /// Waits for what became of a batch of `count` messages after the one that begins it, whose
+    /// sequence number is `begun`.
+    fn outcome(&mut self, begun: u32, count: u32) -> Result<(), BatchError> {
+        let mut refused = None;
+        let mut handle = |answer: &RawMessage<'_>| {
             // What concerns an earlier exchange has a sequence number before the first.
-            let concerns = answer.sequence.wrapping_sub(first) <= last.wrapping_sub(first);
-            if concerns && answer.kind == NLMSG_ERROR {
-                refusal(answer)?.map_or(Ok(()), Err)?;
+            let index = answer.sequence.wrapping_sub(begun);
+            if answer.kind == NLMSG_ERROR && index <= count {
+                if let Some(refusal) = refusal(answer)? {
+                    // Number 0 is the message that begins the batch.
+                    refused = index.checked_sub(1).and_then(|i| usize::try_from(i).ok());
+                    return Err(refusal);
+                }
+                if index == count {
+                    return Ok(ControlFlow::Break(()));
+                }
             }
-            let done = answer.kind == NLMSG_ERROR && answer.sequence == last;
-            Ok(if done { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
-        })
+            Ok(ControlFlow::Continue(()))
+        };
+        let mut outcome = self.receive_all(&mut handle);
+        if matches!(outcome, Err(NetlinkError::Overrun)) {
+            // Of a batch that fails in many places the later refusals are lost, never the first.
+            outcome = self.receive_all(&mut handle);
+        }
+        if outcome.is_err() {
+            self.drain();
+        }
+        outcome.map_err(|error| BatchError { message: refused, error })
     }
 
     /// Sends a message and parses the attributes of the one message that answers it.
@@ -200,14 +242,38 @@ impl NetfilterSocket {
 
     /// Sends all messages at once and returns the sequence number of the first.
     fn send(&mut self, messages: &[Message], flags: u16) -> Result<u32, NetlinkError> {
+        self.send_all(messages.iter().map(|message| (message, flags)))
+    }
+
+    /// The same, each with flags of its own.
+    fn send_all<'a>(
+        &mut self,
+        messages: impl Iterator<Item = (&'a Message, u16)> + Clone,
+    ) -> Result<u32, NetlinkError> {
         let first = self.sequence.wrapping_add(1);
-        let mut datagram = Vec::new();
-        for message in messages {
+        let mut datagram = Vec::with_capacity(messages.clone().map(|(m, _)| m.length()).sum());
+        for (message, flags) in messages {
             self.sequence = self.sequence.wrapping_add(1);
             message.write(&mut datagram, flags, self.sequence);
         }
+        self.make_room(datagram.len())?;
         rustix::net::send(&self.socket, &datagram, SendFlags::empty()).map_err(io::Error::from)?;
+        self.bytes_sent = self.bytes_sent.saturating_add(datagram.len() as u64);
         Ok(first)
+    }
+
+    /// Lets a datagram of this length go at once: the kernel takes no longer one than its buffer.
+    fn make_room(&mut self, length: usize) -> Result<(), NetlinkError> {
+        if length <= self.send_buffer {
+            return Ok(());
+        }
+        // The kernel doubles it, so that its own bookkeeping fits too.
+        match set_socket_send_buffer_size_force(&self.socket, length) {
+            Ok(()) => self.send_buffer = length,
+            Err(Errno::PERM) => {}
+            Err(error) => return Err(io::Error::from(error).into()),
+        }
+        Ok(())
     }
 
     /// Hands each received message to `handle` until that breaks. After a
@@ -273,7 +339,8 @@ fn refusal(answer: &RawMessage<'_>) -> Result<Option<NetlinkError>, ParseError> 
     // A positive status is the number of what was listed.
     Ok((status < 0).then(|| {
         let errno = status.checked_neg().unwrap_or(i32::MAX);
-        NetlinkError::Refused(Refusal { errno, echo: echoed_attributes(echo) })
+        let offset = refused_offset(answer.flags, echo);
+        NetlinkError::Refused(Refusal { errno, echo: echoed_attributes(echo), offset })
     }))
 }
 

@@ -77,7 +77,8 @@ fn try_delete(id: XtTableId, hook: BuiltinHook) -> Result<(), NetlinkError> {
     let Some(chain) = ours else { return Ok(()) };
     let mut delete = request(command::DELETE_CHAIN, NOT_RECURSIVE, id.family);
     delete.string(attribute::CHAIN_TABLE, &chain.table).string(attribute::CHAIN_NAME, &chain.name);
-    unless_in_use(socket.transact(Subsystem::NfTables, generation, &[delete.finish()?]))?;
+    let deleted = socket.transact(Subsystem::NfTables, generation, &[delete.finish()?]);
+    unless_in_use(deleted.map_err(NetlinkError::from))?;
     if chains.iter().filter(in_table).count() == 1 {
         delete_table(&mut socket, id)?;
     }
@@ -89,7 +90,8 @@ fn delete_table(socket: &mut NetfilterSocket, id: XtTableId) -> Result<(), Netli
     let mut delete = request(command::DELETE_TABLE, NOT_RECURSIVE, id.family);
     delete.string(attribute::TABLE_NAME, id.table.name());
     let generation = generation(socket)?;
-    unless_in_use(socket.transact(Subsystem::NfTables, generation, &[delete.finish()?]))
+    let deleted = socket.transact(Subsystem::NfTables, generation, &[delete.finish()?]);
+    unless_in_use(deleted.map_err(NetlinkError::from))
 }
 
 /// Something that is in use again or gone already is none of our business any more.
