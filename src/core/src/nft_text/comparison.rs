@@ -71,11 +71,9 @@ fn flags(of: &str, kind: Kind, mask: &[u8], negated: bool, bytes: &[u8]) -> Stri
         let operator = if negated { "" } else { "! " };
         return format!("{of} {operator}{}", list(mask, ","));
     }
-    if bytes == mask {
-        let all = list(mask, " | ");
-        let grouped = if all.contains(" | ") { format!("({all})") } else { all.clone() };
+    if let Some(name) = value::bits(kind, mask, "|").filter(|n| bytes == mask && !n.contains('|')) {
         let equal = if negated { "!=" } else { "==" };
-        return format!("{of} & {grouped} {equal} {all}");
+        return format!("{of} & {name} {equal} {name}");
     }
     let operator = if negated { "!= " } else { "" };
     format!("{of} {operator}{} / {}", list(bytes, ","), list(mask, ","))

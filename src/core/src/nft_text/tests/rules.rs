@@ -109,7 +109,7 @@ fn flags_of_tcp_have_names_and_imply_the_protocol() {
         (&[&tcp, &flags(6), &[differ(9, &[0]), accept()]], "tcp flags syn,rst accept"),
         (
             &[&tcp, &flags(0x12), &[compare(9, &[0x12]), accept()]],
-            "tcp flags & (syn | ack) == syn | ack accept",
+            "tcp flags syn,ack / syn,ack accept",
         ),
     ]);
 }

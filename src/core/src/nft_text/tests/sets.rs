@@ -2,6 +2,9 @@ use super::*;
 use crate::nft_text::{render_element, render_key, render_set};
 use crate::objects::nft::{NftElement, NftKey, NftValue, fields};
 
+/// The fields of a key, its bytes, its text.
+type KeyCase = (&'static [NftType], Box<[u8]>, &'static str);
+
 fn element(value: NftValue, comment: Option<&str>) -> NftElement {
     NftElement { value, comment: comment.map(Into::into) }
 }
@@ -59,7 +62,7 @@ fn a_declaration_names_what_is_not_usual() {
 fn keys_are_written_field_by_field() {
     use NftType::{InterfaceName, Ipv4, Ipv6, Mark, Port, Protocol};
     let v6 = "2001:db8::1".parse().expect("an address");
-    let cases: [(&[NftType], Box<[u8]>, &str); 6] = [
+    let cases: [KeyCase; 6] = [
         (
             &[Ipv4, Protocol, Port],
             fields::join([&[203, 0, 113, 10], &[6], &8080_u16.to_be_bytes()]),
