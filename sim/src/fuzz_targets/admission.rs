@@ -34,7 +34,7 @@ pub fn admission(data: &[u8]) {
     assert_eq!(compiled.admission, admission, "two admissions of one cluster agree");
     let violations = lint(&compiled.dataplane);
     assert!(violations.is_empty(), "what is compiled keeps the invariants: {violations:?}");
-    let _ = lower(&compiled.dataplane);
+    let _ = lower(&compiled.dataplane, config.backend);
 }
 
 /// Each Mapping has one verdict, and a rejection says why.

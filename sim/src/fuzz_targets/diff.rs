@@ -95,7 +95,7 @@ fn desired(
 ) -> DesiredObjects {
     let observed = observe(kernel, config);
     let numbers = adopt_numbers(&observed, config);
-    lower(&compile(cluster, &kernel.host(), config, &numbers, &observed).dataplane)
+    lower(&compile(cluster, &kernel.host(), config, &numbers, &observed).dataplane, config.backend)
 }
 
 /// All of them; the first failure ends it, as in the gateway.

@@ -20,7 +20,7 @@ fn a_cold_start_reaches_what_the_snapshot_asks_for() {
         let host = driver.kernel.host();
         let numbers = [("ext1".to_owned(), 1), ("ext2".to_owned(), 2)].into();
         let compiled = compile(&cluster(&objects()), &host, &config(), &numbers, &observed);
-        let wanted = lower(&compiled.dataplane);
+        let wanted = lower(&compiled.dataplane, config().backend);
         assert_eq!(observed.sets, wanted.sets);
         assert_eq!(observed.rules, wanted.rules);
         assert_eq!(observed.routes, wanted.routes);

@@ -362,7 +362,7 @@ impl World {
     pub(crate) fn assert_as_asked(&self) {
         let compiled = self.compiled();
         assert!(lint(&compiled.dataplane).is_empty());
-        let wanted = lower(&compiled.dataplane);
+        let wanted = lower(&compiled.dataplane, self.config().backend);
         let observed = held(&self.driver.kernel);
         assert_eq!(observed.sets, wanted.sets, "{}", report(&self.driver));
         assert_eq!(observed.rules, wanted.rules, "{}", report(&self.driver));

@@ -5,8 +5,12 @@
 //! so every prefix keeps the isolation (P12). The external addresses of pods alone come before
 //! mangle, which lets pods out: without, they would leave with their own (T4).
 
+mod nft;
 mod sysctls;
 mod xtables;
+
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
 
 use crate::lower::DesiredObjects;
 use crate::model::Family;
@@ -23,6 +27,9 @@ pub fn diff(desired: &DesiredObjects, observed: &KernelState) -> Vec<Transaction
     plan.add(Domain::Sysctls, sysctls::set(&other));
     plan.add(Domain::Sets, make_sets(desired, observed));
     plan.add(Domain::Routing, make_routing(desired, observed));
+    if let Some(table) = &desired.nft {
+        plan.0.extend(nft::changes(table, observed.nft.as_ref()));
+    }
     for (id, ops) in addresses_of_pods {
         plan.add(Domain::Xtables(id), ops);
     }
@@ -33,6 +40,9 @@ pub fn diff(desired: &DesiredObjects, observed: &KernelState) -> Vec<Transaction
 
     for id in [XtTable::Nat, XtTable::Filter, XtTable::Mangle].into_iter().flat_map(both_families) {
         plan.add(Domain::Xtables(id), clear.get(&id).cloned().unwrap_or_default());
+    }
+    if desired.nft.is_none() && observed.nft.is_some() {
+        plan.add(Domain::Nftables, vec![NetworkOp::Nft(nft::end())]);
     }
     plan.add(Domain::Routing, break_routing(desired, observed));
     plan.add(Domain::Sets, break_sets(desired, observed));
@@ -121,6 +131,26 @@ fn break_routing(desired: &DesiredObjects, observed: &KernelState) -> Vec<Networ
         .map(|r| NetworkOp::DeleteRule(r.clone()))
         .chain(routes.into_iter().map(|r| NetworkOp::DeleteRoute(r.clone())))
         .collect()
+}
+
+/// All keys of two maps in order, with what each has. A read-back compares every chain there is,
+/// so it goes along both instead of looking each up.
+fn side_by_side<'a, K: Ord, V>(
+    left: &'a BTreeMap<K, V>,
+    right: &'a BTreeMap<K, V>,
+) -> impl Iterator<Item = (&'a K, Option<&'a V>, Option<&'a V>)> {
+    let (mut left, mut right) = (left.iter().peekable(), right.iter().peekable());
+    std::iter::from_fn(move || {
+        let order = match (left.peek(), right.peek()) {
+            (Some((one, _)), Some((other, _))) => one.cmp(other),
+            (Some(_), None) => Ordering::Less,
+            (None, _) => Ordering::Greater,
+        };
+        let one = if order.is_le() { left.next() } else { None };
+        let other = if order.is_ge() { right.next() } else { None };
+        let (key, _) = one.or(other)?;
+        Some((key, one.map(|(_, value)| value), other.map(|(_, value)| value)))
+    })
 }
 
 /// Whether a sysctl opens forwarding, which is switched on last and off first.

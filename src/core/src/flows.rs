@@ -5,11 +5,13 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use crate::dataplane::{Before, Dataplane, EgressPlane, Exposure, MappingPlane, PortPlane};
+use crate::lower::quarantine_set;
 use crate::marks::MarkLayout;
-use crate::model::{Family, Protocol, ServiceEndpoint};
+use crate::model::{Backend, Family, Protocol, ServiceEndpoint};
 use crate::names;
+use crate::objects::nft::{NftElement, NftKey, NftValue, fields};
 use crate::objects::{Flow, FlowTuple, Layer4, SetElement};
-use crate::ops::{Domain, NetworkOp, Transaction};
+use crate::ops::{Domain, NetworkOp, NftOp, Transaction};
 use crate::resolve::Keeps;
 
 /// What a dataplane permits, with an index for judging many connections.
@@ -143,24 +145,71 @@ pub fn end_flows(
     flows: &[Flow],
     marks: MarkLayout,
     egress: &BTreeMap<IpAddr, EgressPlane>,
+    backend: Backend,
 ) -> Vec<Transaction> {
     let leaves = |flow: &Flow| {
         let pod = flow.key.original.source;
         marks.is_egress(flow.mark) && egress.values().any(|plane| plane.pods.contains(&pod))
     };
     let escaping = flows.iter().filter(|flow| !leaves(flow));
-    let held_back: Vec<NetworkOp> = escaping.filter_map(|f| quarantine(f, marks)).collect();
+    let held_back = escaping.filter_map(|flow| inside_end(flow, marks));
+    let held_back = match backend {
+        Backend::Nftables => in_table(held_back),
+        Backend::Iptables | Backend::Simulated => {
+            let ops: Vec<NetworkOp> = held_back.map(|end| end.in_set()).collect();
+            (!ops.is_empty())
+                .then_some(Transaction { domain: Domain::Sets, ops })
+                .into_iter()
+                .collect()
+        }
+    };
     let deleted: Vec<NetworkOp> = flows.iter().map(|f| NetworkOp::DeleteFlow(f.key)).collect();
-    [(Domain::Sets, held_back), (Domain::Flows, deleted)]
-        .into_iter()
-        .filter(|(_, ops)| !ops.is_empty())
-        .map(|(domain, ops)| Transaction { domain, ops })
-        .collect()
+    let deleted =
+        (!deleted.is_empty()).then_some(Transaction { domain: Domain::Flows, ops: deleted });
+    held_back.into_iter().chain(deleted).collect()
+}
+
+/// What an inside host goes on to send of an ended connection.
+struct InsideEnd {
+    source: IpAddr,
+    protocol: Protocol,
+    port: u16,
+    destination: IpAddr,
+}
+
+impl InsideEnd {
+    fn in_set(&self) -> NetworkOp {
+        let Self { source, protocol, port, destination } = *self;
+        NetworkOp::AddElement {
+            set: names::quarantine_set(Family::of(&source)),
+            element: SetElement::IpPortIp { ip: source, protocol, port, other: destination },
+        }
+    }
+
+    fn in_table(&self) -> NetworkOp {
+        let [source, destination] = [self.source, self.destination].map(fields::address);
+        let port = self.port.to_be_bytes();
+        let key = fields::join([&source, &[self.protocol.number()], &port, &destination]);
+        NetworkOp::Nft(NftOp::AddElement {
+            set: quarantine_set(Family::of(&self.source)),
+            key: NftKey::exact(key),
+            element: NftElement { value: NftValue::Nothing, comment: None },
+        })
+    }
+}
+
+/// So many at a time: what no longer fits the set takes no more of the others with it.
+const HELD_BACK_AT_ONCE: usize = 1024;
+
+fn in_table(ends: impl Iterator<Item = InsideEnd>) -> Vec<Transaction> {
+    let ops: Vec<NetworkOp> = ends.map(|end| end.in_table()).collect();
+    let parts = ops.chunks(HELD_BACK_AT_ONCE);
+    parts.map(|ops| Transaction { domain: Domain::Nftables, ops: ops.to_vec() }).collect()
 }
 
 /// The packets that an inside host goes on to send. With masquerade they are addressed to this
 /// host, which answers with a reset; without, they would be routed on.
-fn quarantine(flow: &Flow, marks: MarkLayout) -> Option<NetworkOp> {
+fn inside_end(flow: &Flow, marks: MarkLayout) -> Option<InsideEnd> {
     let inside: FlowTuple = if marks.is_egress(flow.mark) { flow.key.original } else { flow.reply };
     let client = flow.key.original.source;
     if marks.is_translated(flow.mark) && flow.reply.destination != client {
@@ -168,13 +217,6 @@ fn quarantine(flow: &Flow, marks: MarkLayout) -> Option<NetworkOp> {
     }
     let protocol = Protocol::from_number(inside.protocol)?;
     let Layer4::Ports { source, .. } = inside.layer4 else { return None };
-    Some(NetworkOp::AddElement {
-        set: names::quarantine_set(Family::of(&inside.source)),
-        element: SetElement::IpPortIp {
-            ip: inside.source,
-            protocol,
-            port: source,
-            other: inside.destination,
-        },
-    })
+    let (source, port, destination) = (inside.source, source, inside.destination);
+    Some(InsideEnd { source, protocol, port, destination })
 }

@@ -103,6 +103,12 @@ pub fn source_set(family: Family, networks: &[ipnet::IpNet]) -> SetName {
     set('s', family, &texts.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
+/// A list of sources by its content.
+pub(crate) fn sources_digest(networks: &[ipnet::IpNet]) -> String {
+    let texts: Vec<String> = networks.iter().map(ToString::to_string).collect();
+    digest(&texts.iter().map(String::as_str).collect::<Vec<_>>()).to_ascii_lowercase()
+}
+
 /// Pods that leave with an external address.
 pub fn egress_set(address: IpAddr) -> SetName {
     set(EGRESS, Family::of(&address), &[&address.to_string()])

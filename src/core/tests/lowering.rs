@@ -54,7 +54,7 @@ fn objects_of(cluster: Vec<ClusterObject>) -> DesiredObjects {
     };
     let compiled = compile(&state, &host, &config, &UplinkNumbers::new(), &observed);
     assert!(lint(&compiled.dataplane).is_empty());
-    let objects = lower(&compiled.dataplane);
+    let objects = lower(&compiled.dataplane, smartnat_core::model::Backend::Iptables);
     // Otherwise the kernel gives back another form, and the diff would never be empty.
     for rule in objects.xtables.values().flat_map(|t| t.chains.values()).flatten() {
         assert_eq!(canonical(rule), *rule);

@@ -64,7 +64,7 @@ fn assert_converged(run: &Run) {
     let status = run.driver.gateway.status();
     let as_well_as_can_be = status.is_some_and(|s| s.in_sync || s.degraded == compiled.warnings);
     assert!(as_well_as_can_be, "P14: it is not in sync:\n{}", run.report());
-    let transactions = diff(&lower(&compiled.dataplane), &held);
+    let transactions = diff(&lower(&compiled.dataplane, run.config.backend), &held);
     assert!(transactions.is_empty(), "P14: {transactions:#?}\n{}", run.report());
 }
 

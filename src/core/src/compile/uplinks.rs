@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use crate::dataplane::Uplink;
-use crate::lower::mark_chain_uplinks;
+use crate::lower::{mark_chain_uplinks, uplink_numbers};
 use crate::marks::MarkLayout;
 use crate::model::{Family, GatewayConfig, HostState, Link};
 use crate::objects::KernelState;
@@ -19,12 +19,13 @@ pub fn adopt_numbers(observed: &KernelState, config: &GatewayConfig) -> UplinkNu
     let marks = MarkLayout::new(config.mark_mask);
     let mut numbers = UplinkNumbers::new();
     let mut taken = BTreeSet::new();
+    let from_table = uplink_numbers(observed);
     let from_marks = mark_chain_uplinks(observed, marks);
     let from_routes = observed
         .routes
         .iter()
         .map(|r| (r.interface.clone(), r.table.wrapping_sub(config.table_base)));
-    for (name, number) in from_marks.into_iter().chain(from_routes) {
+    for (name, number) in from_table.into_iter().chain(from_marks).chain(from_routes) {
         let valid = (1..=marks.max_uplinks()).contains(&number);
         if valid && !numbers.contains_key(&name) && taken.insert(number) {
             numbers.insert(name, number);

@@ -1,9 +1,9 @@
 //! iptables: changed chains as a whole, jumps counted, one transaction a table.
 
 use std::borrow::Cow;
-use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
+use super::side_by_side;
 use crate::lower::DesiredObjects;
 use crate::names::is_egress_set;
 use crate::objects::{
@@ -98,26 +98,6 @@ fn table_changes(wanted: &XtTableState, held: &XtTableState) -> Vec<NetworkOp> {
         }
     }
     put.into_iter().chain(jump_changes(wanted, held)).chain(delete).collect()
-}
-
-/// All keys of two maps in order, with what each has. A read-back compares every chain there is,
-/// so it goes along both instead of looking each up.
-fn side_by_side<'a, K: Ord, V>(
-    left: &'a BTreeMap<K, V>,
-    right: &'a BTreeMap<K, V>,
-) -> impl Iterator<Item = (&'a K, Option<&'a V>, Option<&'a V>)> {
-    let (mut left, mut right) = (left.iter().peekable(), right.iter().peekable());
-    std::iter::from_fn(move || {
-        let order = match (left.peek(), right.peek()) {
-            (Some((one, _)), Some((other, _))) => one.cmp(other),
-            (Some(_), None) => Ordering::Less,
-            (None, _) => Ordering::Greater,
-        };
-        let one = if order.is_le() { left.next() } else { None };
-        let other = if order.is_ge() { right.next() } else { None };
-        let (key, _) = one.or(other)?;
-        Some((key, one.map(|(_, value)| value), other.map(|(_, value)| value)))
-    })
 }
 
 /// A jump's position among foreign rules is no drift (T17); a missing or repeated one is.

@@ -23,12 +23,14 @@ use crate::dataplane::{Before, Dataplane, Exposure};
 use crate::explain::{Foreign, Scene};
 use crate::lower::{DesiredObjects, Shares};
 use crate::model::{ClusterState, GatewayConfig, HostState, References, Timestamp, Touched};
-use crate::objects::{KernelState, SysctlKey, SysctlState};
+use crate::objects::{KernelState, Netfilter, SysctlKey, SysctlState};
 use crate::ops::{OpError, Transaction};
 use crate::status::StatusReport;
 
 /// What the kernel does not tell is read back this often; repair within 5 s is promised (T17).
 const READ_BACK_MILLIS: u64 = 4_000;
+/// The table of nftables is read again this often, though the kernel tells of every change of it.
+const READ_TABLE_MILLIS: u64 = 600_000;
 /// First pause after a failed round.
 const FIRST_RETRY_MILLIS: u64 = 500;
 /// Longest pause; an operator who mends the cause waits no longer.
@@ -124,8 +126,18 @@ pub struct Gateway {
     /// The target as of the latest comparison was all that was observed: what is not touched
     /// needs no second look.
     agrees: bool,
-    /// When that was.
+    /// Our table of nftables is the target's: it is not kept twice.
+    as_wanted: bool,
+    /// When the latest observation was.
     observed_at: Timestamp,
+    /// What of netfilter the observation reads that is under way, or was the latest.
+    reads: Netfilter,
+    /// When all of netfilter was last read.
+    table_read_at: Timestamp,
+    /// Others may have changed netfilter since.
+    distrusted: bool,
+    /// Something was changed that is known only when it is read back.
+    unread: bool,
     numbers: UplinkNumbers,
     target: Option<Target>,
     judged: Judged,
@@ -176,7 +188,12 @@ impl Gateway {
             recomputes: false,
             observed: None,
             agrees: false,
+            as_wanted: false,
             observed_at: Timestamp::default(),
+            reads: Netfilter::All,
+            table_read_at: Timestamp::default(),
+            distrusted: true,
+            unread: false,
             numbers: UplinkNumbers::new(),
             target: None,
             judged: Judged::Never,
@@ -344,6 +361,7 @@ impl Gateway {
     }
 
     fn on_kernel_changed(&mut self) {
+        self.distrusted = true;
         if self.is_at_rest() {
             self.stage = Stage::Observe;
         } else {

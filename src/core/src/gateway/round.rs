@@ -5,13 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::split::{Reliance, loosened, one_by_one, opens_forwarding, reliance};
 use super::{
     Awaiting, Connections, Event, EventKind, FIRST_RETRY_MILLIS, Gateway, Goal, Judged,
-    LAST_RETRY_MILLIS, MAX_REPORTED, Output, READ_BACK_MILLIS, ROUNDS_AT_ONCE, SWEEPS, Stage,
+    LAST_RETRY_MILLIS, MAX_REPORTED, Output, READ_BACK_MILLIS, READ_TABLE_MILLIS, ROUNDS_AT_ONCE,
+    SWEEPS, Stage,
 };
 use crate::compile::{adopt_numbers, sysctl_scope};
 use crate::dataplane::Before;
 use crate::diff::diff;
 use crate::flows::{Permissions, end_flows, withdrawn};
-use crate::lower::DesiredObjects;
+use crate::lower::{DesiredObjects, TouchedObjects};
 use crate::marks::MarkLayout;
 use crate::objects::{Flow, KernelState, Netfilter, ObservationScope};
 use crate::ops::{Domain, OpError, Transaction};
@@ -25,11 +26,16 @@ impl Gateway {
                 // What changes from here on may be missing in the answer.
                 self.kernel_changed = false;
                 self.host_changed = false;
+                self.reads = self.to_read();
+                if self.reads == Netfilter::All {
+                    self.distrusted = false;
+                }
                 self.ask(Awaiting::Observation, Output::Observe(self.scope()));
             }
             Stage::Apply => {
                 if let Some(transaction) = self.queue.pop_front() {
                     self.applying = reliance(&transaction);
+                    self.unread |= !is_known_when_taken(&transaction);
                     self.ask(Awaiting::Application, Output::Apply(transaction));
                 } else {
                     self.after_queue();
@@ -62,8 +68,15 @@ impl Gateway {
             table_count: self.marks().max_uplinks(),
             rule_priority: self.config.rule_priority,
             sysctls,
-            netfilter: Netfilter::All,
+            netfilter: self.reads,
         }
+    }
+
+    /// A look at what the kernel does not tell of needs none at the table, which it does.
+    fn to_read(&self) -> Netfilter {
+        let due = self.table_read_at.plus_millis(READ_TABLE_MILLIS) <= self.now;
+        let known = self.as_wanted && self.observed.is_some() && !self.distrusted && !due;
+        if known && self.goal == Goal::Serve { Netfilter::Nothing } else { Netfilter::All }
     }
 
     pub(super) fn on_observed(&mut self, result: Result<Box<KernelState>, OpError>) {
@@ -73,9 +86,7 @@ impl Gateway {
                 if self.numbers.is_empty() {
                     self.numbers = adopt_numbers(&state, &self.config);
                 }
-                self.note_drift(&state);
-                self.observed = Some(*state);
-                self.agrees = false;
+                self.take_in(*state);
                 self.observed_at = self.now;
                 self.begin_round();
             }
@@ -90,34 +101,62 @@ impl Gateway {
         }
     }
 
-    /// What differs from a target that was in the kernel was changed by others, whatever is
-    /// wanted by now.
-    fn note_drift(&mut self, state: &KernelState) {
-        if self.settled
-            && self.observed.as_ref() != Some(state)
-            && let Some(target) = &self.target
-        {
-            let mut repair = diff(&target.objects, state);
-            // With a link the kernel itself takes routes and sysctls away.
-            repair.retain(|t| {
-                !self.host_moved || !matches!(t.domain, Domain::Routing | Domain::Sysctls)
-            });
-            if !repair.is_empty() {
-                self.drift = Some(describe(&repair));
-            }
+    /// Takes note of what was read, and of what others changed.
+    fn take_in(&mut self, mut state: KernelState) {
+        self.unread = false;
+        let whole = self.reads == Netfilter::All;
+        let before = self.observed.take();
+        let changed = before.as_ref().is_none_or(|before| {
+            let same_rest = before.rules == state.rules
+                && before.routes == state.routes
+                && before.sysctls == state.sysctls;
+            !(same_rest && (!whole || *before == state))
+        });
+        if whole {
+            self.table_read_at = self.now;
+            self.as_wanted = false;
+            self.agrees = false;
+        } else if let Some(before) = before {
+            // What was not read is as it was.
+            state.xtables = before.xtables;
+            state.sets = before.sets;
+            state.nft = before.nft;
+        }
+        if self.settled && changed {
+            self.note_drift(&state, whole);
         }
         self.host_moved = self.host_changed;
+        self.observed = Some(state);
+    }
+
+    /// What differs from a target that was in the kernel was changed by others, whatever is
+    /// wanted by now.
+    fn note_drift(&mut self, state: &KernelState, whole: bool) {
+        let Some(target) = &self.target else { return };
+        let mut repair = if whole {
+            diff(&target.objects, state)
+        } else {
+            let rest = TouchedObjects { routing: true, sysctls: true, ..Default::default() };
+            let (desired, observed) = rest.of(&target.objects, state);
+            diff(&desired, &observed)
+        };
+        // With a link the kernel itself takes routes and sysctls away.
+        repair
+            .retain(|t| !self.host_moved || !matches!(t.domain, Domain::Routing | Domain::Sysctls));
+        if !repair.is_empty() {
+            self.drift = Some(describe(&repair));
+        }
     }
 
     /// Compares what is wanted with what was last observed, and queues the difference.
     pub(super) fn begin_round(&mut self) {
         let outdated = self.goal == Goal::Serve && self.host_changed;
-        let Some(observed) = self.observed.take_if(|_| !outdated) else {
+        let Some(mut observed) = self.observed.take_if(|_| !outdated) else {
             self.stage = Stage::Observe;
             return;
         };
         let touched = match self.goal {
-            Goal::Serve => self.compile_target(&observed),
+            Goal::Serve => self.compile_target(&mut observed),
             Goal::CleanUp(_) => {
                 self.target = None;
                 None
@@ -128,12 +167,27 @@ impl Gateway {
         let transactions = match touched {
             _ if self.goal == Goal::Serve && self.target.is_none() => Vec::new(),
             Some(touched) if self.agrees => {
+                let rest = self.as_wanted;
+                let touched = TouchedObjects {
+                    routing: touched.routing | rest,
+                    sysctls: touched.sysctls | rest,
+                    ..touched
+                };
                 let (desired, observed) = touched.of(desired, &observed);
                 diff(&desired, &observed)
             }
-            _ => diff(desired, &observed),
+            _ => {
+                if self.as_wanted && observed.nft.is_none() {
+                    observed.nft.clone_from(&desired.nft);
+                }
+                diff(desired, &observed)
+            }
         };
         self.agrees = transactions.is_empty();
+        self.as_wanted = self.agrees && desired.nft.is_some();
+        if self.as_wanted {
+            observed.nft = None;
+        }
         let transactions = self.keep_forwarding(transactions);
         let transactions = match self.goal {
             _ if self.failures.is_empty() => transactions,
@@ -193,8 +247,29 @@ impl Gateway {
                 Stage::Observe
             }
         };
-        if self.stage == Stage::Observe && self.incomplete {
+        if self.stage == Stage::Observe {
+            self.verify();
+        }
+    }
+
+    /// What nftables took it holds: the kernel makes a change of the table whole or not at all,
+    /// and tells when others change it. Everything else is read back.
+    fn verify(&mut self) {
+        self.stage = Stage::Observe;
+        if self.goal == Goal::Serve && self.incomplete {
             self.pause();
+            return;
+        }
+        let carried = self.target.as_ref().is_some_and(|target| target.objects.nft.is_some());
+        if self.goal == Goal::Serve && carried {
+            self.agrees = true;
+            self.as_wanted = true;
+            if let Some(observed) = &mut self.observed {
+                observed.nft = None;
+            }
+            if !self.unread {
+                self.begin_round();
+            }
         }
     }
 
@@ -257,7 +332,7 @@ impl Gateway {
         self.event(EventKind::ConnectionsEnded, text);
         let nobody = BTreeMap::new();
         let egress = self.target.as_ref().map_or(&nobody, |t| &t.dataplane.egress);
-        let mut transactions = end_flows(ended, self.marks(), egress);
+        let mut transactions = end_flows(ended, self.marks(), egress, self.config.backend);
         if self.goal != Goal::Serve {
             transactions.retain(|t| t.domain == Domain::Flows);
         }
@@ -271,7 +346,10 @@ impl Gateway {
         self.stage = Stage::Observe;
         match (&mut self.goal, connections) {
             (Goal::CleanUp(state), _) => *state = connections,
-            (Goal::Serve, Connections::Ended) if !self.incomplete => self.judged(),
+            (Goal::Serve, Connections::Ended) if !self.incomplete => {
+                self.judged();
+                self.verify();
+            }
             (Goal::Serve, _) => self.pause(),
         }
     }
@@ -344,6 +422,11 @@ impl Gateway {
         let outputs = self.report.publish(&self.config, in_sync && !self.stale, &self.failures);
         self.outbox.extend(outputs);
     }
+}
+
+/// Whether the kernel's answer tells what it holds from then on.
+fn is_known_when_taken(transaction: &Transaction) -> bool {
+    matches!(transaction.domain, Domain::Nftables | Domain::Flows)
 }
 
 /// The first objects of a repair, enough to find the culprit.

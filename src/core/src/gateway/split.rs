@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::objects::{RuleAction, SysctlKey};
-use crate::ops::{Domain, NetworkOp, Transaction};
+use crate::ops::{Domain, NetworkOp, NftOp, Transaction};
 
 /// What of a round relies on one of its transactions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -35,6 +35,7 @@ fn is_removal(op: &NetworkOp) -> bool {
             | NetworkOp::DeleteEmptyBuiltin { .. }
             | NetworkOp::DestroySet { .. }
             | NetworkOp::DeleteElement { .. }
+            | NetworkOp::Nft(NftOp::DeleteTable)
     )
 }
 
@@ -57,6 +58,9 @@ pub(super) fn loosened(transactions: Vec<Transaction>) -> Vec<Transaction> {
         if transaction.domain == Domain::Routing {
             return apart(transaction);
         }
+        if transaction.domain == Domain::Nftables {
+            return vec![transaction];
+        }
         if reliance(&transaction) == Reliance::Everything && !transaction.ops.iter().any(is_removal)
         {
             return vec![transaction];
@@ -78,6 +82,9 @@ pub(super) fn one_by_one(transactions: Vec<Transaction>) -> Vec<Transaction> {
 fn apart(transaction: Transaction) -> Vec<Transaction> {
     let Transaction { domain, ops } = transaction;
     let alone = |op| Transaction { domain, ops: vec![op] };
+    if domain == Domain::Nftables {
+        return vec![Transaction { domain, ops }];
+    }
     if !matches!(domain, Domain::Xtables(_)) {
         return ops.into_iter().map(alone).collect();
     }

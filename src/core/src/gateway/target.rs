@@ -19,7 +19,7 @@ const SHARE: usize = 4;
 
 impl Gateway {
     /// Follows the wishes. Returns the objects that may differ from before; `None`: any.
-    pub(super) fn compile_target(&mut self, observed: &KernelState) -> Option<TouchedObjects> {
+    pub(super) fn compile_target(&mut self, observed: &mut KernelState) -> Option<TouchedObjects> {
         // Of the observation only sysctls lead to another dataplane: a look at a quiet host is cheap.
         let same = self.target.as_ref().is_some_and(|target| target.sysctls == observed.sysctls);
         if !self.stale && same {
@@ -63,7 +63,7 @@ impl Gateway {
     }
 
     /// A dataplane that breaks an invariant is not programmed: the last good one stays.
-    fn compile_everything(&mut self, observed: &KernelState) {
+    fn compile_everything(&mut self, observed: &mut KernelState) {
         let (Some(cluster), Some(host)) = (&self.cluster, &self.host) else { return };
         let compiled = compile(cluster, host, &self.config, &self.numbers, observed);
         let violations = lint(&compiled.dataplane);
@@ -77,12 +77,15 @@ impl Gateway {
             let dataplane = compiled.dataplane.clone();
             let target = Target {
                 exposure: Exposure::new(&dataplane),
-                objects: lower(&dataplane),
-                shares: Shares::new(&dataplane),
+                objects: lower(&dataplane, self.config.backend),
+                shares: Shares::new(&dataplane, self.config.backend),
                 sysctls: observed.sysctls.clone(),
                 dataplane,
             };
             if let Some(old) = self.target.take() {
+                if self.as_wanted {
+                    observed.nft = old.objects.nft;
+                }
                 let before = Before::between(old.dataplane, &target.dataplane);
                 note_before(&mut self.judged, before);
             }

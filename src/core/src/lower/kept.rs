@@ -6,9 +6,10 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::nftables::{NftShares, TouchedNft};
 use super::{DesiredObjects, iptables, routing, sets};
 use crate::dataplane::{Changed, Dataplane, MappingPlane};
-use crate::model::{Family, ObjectKey};
+use crate::model::{Backend, Family, ObjectKey};
 use crate::names;
 use crate::objects::{
     ChainName, IpSet, KernelState, SetElement, SetName, XtRule, XtTable, XtTableId, XtTableState,
@@ -21,6 +22,7 @@ pub(crate) struct Shares {
     addresses: BTreeMap<IpAddr, BTreeMap<ObjectKey, usize>>,
     /// How many Mappings name a set of sources.
     sources: BTreeMap<SetName, usize>,
+    nft: NftShares,
 }
 
 /// Objects that may differ from before.
@@ -32,8 +34,12 @@ pub(crate) struct TouchedObjects {
     pub(crate) sets: BTreeSet<SetName>,
     /// Elements of other sets.
     pub(crate) elements: BTreeMap<SetName, BTreeSet<SetElement>>,
+    /// Of our table of nftables.
+    pub(crate) nft: TouchedNft,
     /// Rules and routes.
     pub(crate) routing: bool,
+    /// Sysctls.
+    pub(crate) sysctls: bool,
 }
 
 impl TouchedObjects {
@@ -48,6 +54,13 @@ impl TouchedObjects {
         part.1.xtables = self.tables(&observed.xtables);
         part.0.sets = self.sets(&desired.sets);
         part.1.sets = self.sets(&observed.sets);
+        // What agreed is not kept twice.
+        part.0.nft = desired.nft.as_ref().map(|table| self.nft.after(table));
+        part.1.nft = desired.nft.as_ref().map(|table| self.nft.before(table));
+        if self.sysctls {
+            part.0.sysctls.clone_from(&desired.sysctls);
+            part.1.sysctls.clone_from(&observed.sysctls);
+        }
         if self.routing {
             part.0.rules.clone_from(&desired.rules);
             part.0.routes.clone_from(&desired.routes);
@@ -82,7 +95,10 @@ impl TouchedObjects {
 
 impl Shares {
     /// Of a dataplane that was lowered as a whole.
-    pub(crate) fn new(dataplane: &Dataplane) -> Self {
+    pub(crate) fn new(dataplane: &Dataplane, backend: Backend) -> Self {
+        if backend == Backend::Nftables {
+            return Self { nft: NftShares::new(dataplane), ..Self::default() };
+        }
         let mut shares = Self::default();
         for (key, plane) in &dataplane.mappings {
             let rules = iptables::jumps_to_mapping(key, plane).len();
@@ -104,6 +120,14 @@ impl Shares {
         changed: &Changed,
     ) -> TouchedObjects {
         let mut touched = TouchedObjects::default();
+        if let Some(table) = &mut objects.nft {
+            touched.nft = self.nft.follow(table, dataplane, changed);
+            if other_exits(dataplane, changed) {
+                objects.rules = routing::rules(dataplane);
+                touched.routing = true;
+            }
+            return touched;
+        }
         for (key, old) in &changed.before.mappings {
             let new = dataplane.mappings.get(key);
             for family in dataplane.families.iter().copied() {
@@ -233,6 +257,19 @@ impl Shares {
         }
         known != exposed
     }
+}
+
+/// Whether an address came or went that pods leave with.
+fn other_exits(dataplane: &Dataplane, Changed { before, come }: &Changed) -> bool {
+    let gone = before.pods.values().flatten().any(|e| !dataplane.egress.contains_key(&e.address));
+    let mut arrivals: BTreeMap<IpAddr, usize> = BTreeMap::new();
+    for (_, address) in come {
+        *arrivals.entry(*address).or_default() += 1;
+    }
+    let is_new = |(address, count): (&IpAddr, &usize)| {
+        dataplane.egress.get(address).is_some_and(|plane| plane.pods.len() == *count)
+    };
+    gone || arrivals.iter().any(is_new)
 }
 
 fn source_sets(dataplane: &Dataplane, plane: &MappingPlane) -> BTreeMap<SetName, IpSet> {

@@ -2,11 +2,13 @@
 
 mod iptables;
 mod kept;
+mod nftables;
 mod routing;
 mod sets;
 
 pub use iptables::mark_chain_uplinks;
 pub(crate) use kept::{Shares, TouchedObjects};
+pub(crate) use nftables::{quarantine_set, rank, uplink_numbers};
 pub(crate) use routing::{routes as routing_routes, rules as routing_rules};
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,6 +16,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::dataplane::Dataplane;
+use crate::model::Backend;
+use crate::objects::nft::NftTable;
 use crate::objects::{
     IpSet, Route, RoutingRule, SetName, SysctlKey, XtTableId, XtTableState, pairs,
 };
@@ -26,6 +30,8 @@ pub struct DesiredObjects {
     pub xtables: BTreeMap<XtTableId, XtTableState>,
     /// Sets; those with a timeout are desired without elements.
     pub sets: BTreeMap<SetName, IpSet>,
+    /// Our table of nftables; absent where iptables carries the dataplane.
+    pub nft: Option<NftTable>,
     /// Policy rules.
     pub rules: BTreeSet<RoutingRule>,
     /// Routes of our tables.
@@ -35,16 +41,26 @@ pub struct DesiredObjects {
     pub sysctls: BTreeMap<SysctlKey, String>,
 }
 
-/// Lowers a dataplane to iptables, ipset, rules and routes. Without uplinks there is nothing.
-pub fn lower(dataplane: &Dataplane) -> DesiredObjects {
+/// Lowers a dataplane to the objects of a backend, rules and routes. Without uplinks there is
+/// nothing.
+pub fn lower(dataplane: &Dataplane, backend: Backend) -> DesiredObjects {
     if dataplane.uplinks.is_empty() {
         return DesiredObjects::default();
     }
+    let netfilter = match backend {
+        Backend::Nftables => {
+            DesiredObjects { nft: Some(nftables::table(dataplane)), ..DesiredObjects::default() }
+        }
+        Backend::Iptables | Backend::Simulated => DesiredObjects {
+            xtables: iptables::tables(dataplane),
+            sets: sets::sets(dataplane),
+            ..DesiredObjects::default()
+        },
+    };
     DesiredObjects {
-        xtables: iptables::tables(dataplane),
-        sets: sets::sets(dataplane),
         rules: routing::rules(dataplane),
         routes: routing::routes(dataplane),
         sysctls: dataplane.sysctls.clone(),
+        ..netfilter
     }
 }

@@ -84,7 +84,14 @@ fn a_host_without_uplinks_says_what_matches_and_how_to_mend_it() {
     for part in ["ext1", "ext2", "int0", "default route", "--uplink ext1"] {
         assert!(warnings[0].contains(part), "{part}: {warnings:?}");
     }
-    assert!(lower(&compiled_on(&default_on, &only, []).dataplane).xtables.is_empty());
+    assert!(
+        lower(
+            &compiled_on(&default_on, &only, []).dataplane,
+            smartnat_core::model::Backend::Iptables
+        )
+        .xtables
+        .is_empty()
+    );
 }
 
 #[test]
@@ -132,7 +139,9 @@ fn routes_lead_to_gateways_that_no_subnet_covers() {
     let far = UplinkGateway { ipv4: Some(ip("192.0.2.1")), ipv6: Some(ip("fe80::9")) };
     let config = GatewayConfig { gateways: [("ext1".to_owned(), far)].into(), ..config() };
     let host = host_of(&[("ext1", &["203.0.113.10/32", "2001:db8:1::10/64"])]);
-    let routes = lower(&compiled_on(&host, &config, []).dataplane).routes;
+    let routes =
+        lower(&compiled_on(&host, &config, []).dataplane, smartnat_core::model::Backend::Iptables)
+            .routes;
     let via: Vec<(String, bool)> =
         routes.iter().filter_map(|r| Some((r.gateway?.to_string(), r.onlink))).collect();
     assert_eq!(via, [("192.0.2.1".into(), true), ("fe80::9".into(), false)]);
@@ -143,7 +152,10 @@ fn routes_lead_to_gateways_that_no_subnet_covers() {
 fn a_link_that_is_down_has_rules_but_no_routes() {
     let mut host = host();
     host.links.get_mut("ext1").expect("it").up = false;
-    let objects = lower(&compiled_on(&host, &config(), []).dataplane);
+    let objects = lower(
+        &compiled_on(&host, &config(), []).dataplane,
+        smartnat_core::model::Backend::Iptables,
+    );
     assert!(objects.routes.iter().all(|r| r.interface == "ext2"));
     assert!(objects.rules.iter().any(|r| r.in_interface.as_deref() == Some("ext1")));
 }
@@ -211,7 +223,7 @@ fn numbers_are_adopted_from_the_kernel() {
     let so_far = [("ext1".to_owned(), 7), ("ext2".to_owned(), 3)].into();
     let kernel = observed(&host(), &config(), "0");
     let dataplane = compile(&super::cluster([]), &host(), &config(), &so_far, &kernel).dataplane;
-    let objects = lower(&dataplane);
+    let objects = lower(&dataplane, smartnat_core::model::Backend::Iptables);
     let mut state =
         KernelState { xtables: objects.xtables, routes: objects.routes, ..KernelState::default() };
     assert_eq!(adopt_numbers(&state, &config()), so_far);

@@ -18,7 +18,7 @@ const NAT: XtTableId = XtTableId { family: Family::V4, table: XtTable::Nat };
 fn desired() -> DesiredObjects {
     let mut objects = service("echo").port("", Protocol::Tcp, 80, 8080).ready("10.1.0.7").build();
     objects.push(mapping("echo").address("203.0.113.10").source("192.0.2.0/24").tcp(80).build());
-    lower(&dataplane(objects))
+    lower(&dataplane(objects), smartnat_core::model::Backend::Iptables)
 }
 
 /// A kernel that holds exactly `desired`, with the sysctls off before.
@@ -124,7 +124,7 @@ fn making_goes_from_the_ground_up() {
 fn egress_by(address: &str) -> DesiredObjects {
     let mut objects = service("exit").port("", Protocol::Tcp, 25, 25).ready("10.1.0.7").build();
     objects.push(mapping("exit").address(address).tcp(25).egress(true).build());
-    lower(&dataplane(objects))
+    lower(&dataplane(objects), smartnat_core::model::Backend::Iptables)
 }
 
 /// P12, P13 (T4): a pod that may leave before table nat gives it its address leaves with its own.
@@ -197,7 +197,7 @@ fn a_change_makes_before_it_breaks() {
     let old = desired();
     let mut objects = service("other").port("", Protocol::Tcp, 81, 81).ready("10.1.0.8").build();
     objects.push(mapping("other").address("203.0.113.11").source("198.18.0.0/15").tcp(81).build());
-    let new = lower(&dataplane(objects));
+    let new = lower(&dataplane(objects), smartnat_core::model::Backend::Iptables);
     let transactions = diff(&new, &kernel_of(&old));
     assert_before(
         &transactions,

@@ -97,7 +97,7 @@ fn the_rules_of_a_lowered_mapping_are_told_apart_by_their_targets() {
         ClusterState { mappings: [(key("echo"), mapping)].into(), ..ClusterState::default() };
     let compiled =
         compile(&cluster, &host, &config, &UplinkNumbers::new(), &KernelState::default());
-    let objects = lower(&compiled.dataplane);
+    let objects = lower(&compiled.dataplane, smartnat_core::model::Backend::Iptables);
     assert!(mapping_chain(&key("echo")).0.starts_with(kernel::MAPPING_CHAINS));
     let nat = &objects.xtables[&XtTableId { family: Family::V4, table: XtTable::Nat }];
     let texts = nat.chains[&mapping_chain(&key("echo"))].iter().map(|rule| {
