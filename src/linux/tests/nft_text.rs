@@ -373,6 +373,8 @@ fn headers_are_written_as_nft_lists_them() {
         one(protocol(1), payload(PayloadBase::Transport, 0, 1, 9), &[8]),
         one([ipv4(), protocol(1)].concat(), payload(PayloadBase::Transport, 0, 1, 9), &[8]),
         one(protocol(58), payload(PayloadBase::Transport, 0, 1, 9), &[135]),
+        one(protocol(17), payload(PayloadBase::Transport, 0, 4, 9), &[0, 67, 0, 68]),
+        one(protocol(1), payload(PayloadBase::Transport, 0, 2, 9), &[3, 4]),
         one(protocol(132), payload(PayloadBase::Transport, 12, 1, 9), &[1]),
         [protocol(58), accept()].concat(),
         [ipv4(), accept()].concat(),

@@ -38,7 +38,7 @@ fn single(operand: &Operand, negated: bool, bytes: &[u8], context: Context) -> S
                 return flags(&of.text(context), kind, mask, negated, bytes);
             }
             if let Some(length) = value::mask_prefix(mask).filter(|_| kind.has_prefixes()) {
-                let address = value::text(kind, bytes);
+                let address = value::text(kind, &whole_address(kind, bytes));
                 return format!("{} {unequal}{address}/{length}", of.text(context));
             }
             let equal = if negated { "!=" } else { "==" };
@@ -81,16 +81,22 @@ fn flags(of: &str, kind: Kind, mask: &[u8], negated: bool, bytes: &[u8]) -> Stri
 
 /// A value; of an address of which fewer bytes were read or compared, the prefix that these are.
 fn prefixed(operand: &Operand, kind: Kind, bytes: &[u8]) -> String {
-    let whole = match kind {
+    let length = bytes.len().min(operand.size());
+    let whole = whole_address(kind, &bytes[..length]);
+    if kind.has_prefixes() && length < whole.len() {
+        return format!("{}/{}", value::text(kind, &whole), length * 8);
+    }
+    value::text(kind, bytes)
+}
+
+/// An address of which only the first bytes are known.
+fn whole_address(kind: Kind, bytes: &[u8]) -> Vec<u8> {
+    let size = match kind {
         Kind::Ipv4 => 4,
         Kind::Ipv6 => 16,
-        _ => return value::text(kind, bytes),
+        _ => 0,
     };
-    let length = bytes.len().min(operand.size());
-    if length >= whole {
-        return value::text(kind, bytes);
-    }
-    let mut address = bytes[..length].to_vec();
-    address.resize(whole, 0);
-    format!("{}/{}", value::text(kind, &address), length * 8)
+    let mut whole = bytes.to_vec();
+    whole.resize(size.max(bytes.len()), 0);
+    whole
 }

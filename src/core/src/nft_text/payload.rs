@@ -40,7 +40,36 @@ pub(super) fn field(
     offset: u32,
     length: u32,
 ) -> Option<Field> {
-    let (header, fields): (&str, &[Template]) = match base {
+    let (header, fields) = header(context, base)?;
+    let (name, _, _, kind) = fields.iter().find(|(_, start, size, kind)| {
+        *start == offset && (length == *size || length < *size && kind.has_prefixes())
+    })?;
+    Some(Field { name: format!("{header} {name}"), kind: *kind })
+}
+
+/// The fields, by offset and length, that a place of a header consists of; none unless each has a
+/// name.
+pub(super) fn split(
+    context: Context,
+    base: PayloadBase,
+    offset: u32,
+    length: u32,
+) -> Option<Vec<(u32, u32)>> {
+    let (_, fields) = header(context, base)?;
+    let end = offset.checked_add(length)?;
+    let mut parts = Vec::new();
+    let mut at = offset;
+    while at < end {
+        let (_, start, size, _) = fields.iter().find(|(_, start, ..)| *start == at)?;
+        parts.push((*start, *size));
+        at += size;
+    }
+    (at == end).then_some(parts)
+}
+
+/// The name of a header, and its fields.
+fn header(context: Context, base: PayloadBase) -> Option<(&'static str, &'static [Template])> {
+    Some(match base {
         PayloadBase::Network => match context.family? {
             Family::V4 => ("ip", IPV4),
             Family::V6 => ("ip6", IPV6),
@@ -53,11 +82,7 @@ pub(super) fn field(
             Some(ICMPV6) => ("icmpv6", ICMPV6_FIELDS),
             _ => ("th", PORTS),
         },
-    };
-    let (name, _, _, kind) = fields.iter().find(|(_, start, size, kind)| {
-        *start == offset && (length == *size || length < *size && kind.has_prefixes())
-    })?;
-    Some(Field { name: format!("{header} {name}"), kind: *kind })
+    })
 }
 
 /// A place that has no name: `@nh,128,32`, in bits.
@@ -90,6 +115,6 @@ const IPV6: &[Template] = &[
 const PORTS: &[Template] = &[("sport", 0, 2, Kind::Port), ("dport", 2, 2, Kind::Port)];
 const TCP_FIELDS: &[Template] =
     &[("sport", 0, 2, Kind::Port), ("dport", 2, 2, Kind::Port), ("flags", 13, 1, Kind::TcpFlags)];
-const ICMP_FIELDS: &[Template] = &[("type", 0, 1, Kind::IcmpType), ("code", 1, 1, Kind::Number)];
+const ICMP_FIELDS: &[Template] = &[("type", 0, 1, Kind::IcmpType), ("code", 1, 1, Kind::IcmpCode)];
 const ICMPV6_FIELDS: &[Template] =
-    &[("type", 0, 1, Kind::Icmpv6Type), ("code", 1, 1, Kind::Number)];
+    &[("type", 0, 1, Kind::Icmpv6Type), ("code", 1, 1, Kind::Icmpv6Code)];

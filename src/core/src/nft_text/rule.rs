@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use super::comparison::comparison;
 use super::operand::{Operand, concatenation};
-use super::payload::{Context, ICMP, ICMPV6};
+use super::payload::{self, Context, ICMP, ICMPV6};
 use super::value::{self, Kind};
 use super::{NftSets, quoted};
 use crate::model::Family;
@@ -189,10 +189,41 @@ impl<'a> Evaluation<'a> {
 
     fn compare(&mut self, from: Register, negated: bool, bytes: &[u8]) {
         let operands = self.operands(from, bytes.len());
-        self.mention(&operands);
-        let text = comparison(&operands, negated, bytes, self.context);
+        match self.fields(&operands, negated, bytes) {
+            None => self.compare_operands(&operands, negated, bytes),
+            Some(fields) => {
+                for (field, value) in fields {
+                    self.compare_operands(&[field], negated, value);
+                }
+            }
+        }
+    }
+
+    /// The fields of a header that were read together, each with what it is compared with.
+    fn fields<'b>(
+        &self,
+        operands: &[Operand],
+        negated: bool,
+        bytes: &'b [u8],
+    ) -> Option<Vec<(Operand, &'b [u8])>> {
+        let [Operand::Payload { base, offset, length }] = operands else { return None };
+        if negated || bytes.len() != *length as usize {
+            return None;
+        }
+        let parts = payload::split(self.context, *base, *offset, *length)?;
+        let field = |(start, size): (u32, u32)| {
+            let first = (start - offset) as usize;
+            let read = Operand::Payload { base: *base, offset: start, length: size };
+            Some((read, bytes.get(first..first + size as usize)?))
+        };
+        parts.into_iter().map(field).collect()
+    }
+
+    fn compare_operands(&mut self, operands: &[Operand], negated: bool, bytes: &[u8]) {
+        self.mention(operands);
+        let text = comparison(operands, negated, bytes, self.context);
         if !negated {
-            self.establish(&operands, bytes);
+            self.establish(operands, bytes);
         }
         self.say(text);
     }

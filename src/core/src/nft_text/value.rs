@@ -24,6 +24,8 @@ pub(super) enum Kind {
     TcpFlags,
     IcmpType,
     Icmpv6Type,
+    IcmpCode,
+    Icmpv6Code,
     /// A number in network byte order.
     Number,
     /// Bytes of no known meaning.
@@ -67,6 +69,8 @@ impl Kind {
             Self::TcpFlags => TCP_FLAGS,
             Self::IcmpType => ICMP_TYPES,
             Self::Icmpv6Type => ICMPV6_TYPES,
+            Self::IcmpCode => ICMP_CODES,
+            Self::Icmpv6Code => ICMPV6_CODES,
             _ => &[],
         }
     }
@@ -260,4 +264,23 @@ const ICMPV6_TYPES: &[(u32, &str)] = &[
     (136, "nd-neighbor-advert"),
     (137, "nd-redirect"),
     (143, "mld2-listener-report"),
+];
+/// Of an unreachable destination.
+const ICMP_CODES: &[(u32, &str)] = &[
+    (0, "net-unreachable"),
+    (1, "host-unreachable"),
+    (2, "prot-unreachable"),
+    (3, "port-unreachable"),
+    (4, "frag-needed"),
+    (9, "net-prohibited"),
+    (10, "host-prohibited"),
+    (13, "admin-prohibited"),
+];
+const ICMPV6_CODES: &[(u32, &str)] = &[
+    (0, "no-route"),
+    (1, "admin-prohibited"),
+    (3, "addr-unreachable"),
+    (4, "port-unreachable"),
+    (5, "policy-fail"),
+    (6, "reject-route"),
 ];

@@ -178,6 +178,23 @@ fn networks_are_prefixes_however_they_are_compared() {
     ]);
 }
 
+/// One comparison of several fields costs the kernel less than several.
+#[test]
+fn fields_that_were_read_together_are_written_one_by_one() {
+    let together =
+        |length, value: &[u8]| vec![transport(0, length, 9), compare(9, value), accept()];
+    let mut masked = vec![meta(MetaKey::NfProto, 8), compare(8, &[10])];
+    masked.extend([network(8, 2, 9), mask(9, &[0xff, 0xc0]), compare(9, &[0xfe, 0x80]), accept()]);
+    check(&[
+        (&[&protocol(17), &together(4, &[0, 67, 0, 68])], "udp sport 67 udp dport 68 accept"),
+        (
+            &[&protocol(1), &together(2, &[3, 4])],
+            "icmp type destination-unreachable icmp code frag-needed accept",
+        ),
+        (&[&masked], "ip6 saddr fe80::/10 accept"),
+    ]);
+}
+
 #[test]
 fn interfaces_and_kinds_of_addresses_have_names() {
     let name = crate::objects::nft::fields::interface("eth1");
