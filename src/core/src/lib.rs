@@ -18,6 +18,7 @@ pub mod lower;
 pub mod marks;
 pub mod model;
 pub mod names;
+pub mod nft_text;
 pub mod objects;
 pub mod ops;
 pub mod resolve;

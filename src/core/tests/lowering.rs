@@ -1,4 +1,5 @@
-//! Goldens: what a snapshot becomes in the kernel, as `iptables-save` and `ip` would print it.
+//! Goldens: what a snapshot becomes in the kernel, as `iptables-save`, `nft` and `ip` would print
+//! it.
 
 use std::fmt::Write as _;
 
@@ -7,8 +8,10 @@ use smartnat_core::diff::diff;
 use smartnat_core::lint::lint;
 use smartnat_core::lower::{DesiredObjects, lower};
 use smartnat_core::model::{
-    ClusterObject, ClusterState, Family, GatewayConfig, HostState, InterfaceAddress, Link, Protocol,
+    Backend, ClusterObject, ClusterState, Family, GatewayConfig, HostState, InterfaceAddress, Link,
+    Protocol,
 };
+use smartnat_core::nft_text::render_table;
 use smartnat_core::objects::{KernelState, SysctlState};
 use smartnat_core::xtables_text::{canonical, render_rule};
 use smartnat_sim::scenario::{mapping, service};
@@ -39,6 +42,15 @@ fn host() -> HostState {
 }
 
 fn objects_of(cluster: Vec<ClusterObject>) -> DesiredObjects {
+    let objects = lowered(cluster, Backend::Iptables);
+    // Otherwise the kernel gives back another form, and the diff would never be empty.
+    for rule in objects.xtables.values().flat_map(|t| t.chains.values()).flatten() {
+        assert_eq!(canonical(rule), *rule);
+    }
+    objects
+}
+
+fn lowered(cluster: Vec<ClusterObject>, backend: Backend) -> DesiredObjects {
     let mut state = ClusterState::default();
     for object in cluster {
         state.update(object);
@@ -54,12 +66,7 @@ fn objects_of(cluster: Vec<ClusterObject>) -> DesiredObjects {
     };
     let compiled = compile(&state, &host, &config, &UplinkNumbers::new(), &observed);
     assert!(lint(&compiled.dataplane).is_empty());
-    let objects = lower(&compiled.dataplane, smartnat_core::model::Backend::Iptables);
-    // Otherwise the kernel gives back another form, and the diff would never be empty.
-    for rule in objects.xtables.values().flat_map(|t| t.chains.values()).flatten() {
-        assert_eq!(canonical(rule), *rule);
-    }
-    objects
+    lower(&compiled.dataplane, backend)
 }
 
 /// Readable text of all objects of one family.
@@ -154,6 +161,21 @@ fn everything_that_a_mapping_can_say_ipv6() {
 #[test]
 fn without_mappings_the_guard_stands() {
     insta::assert_snapshot!(print(&objects_of(Vec::new()), Family::V4));
+}
+
+/// As `nft list table` would print it.
+fn nft_table(cluster: Vec<ClusterObject>) -> String {
+    render_table(&lowered(cluster, Backend::Nftables).nft.expect("a table"))
+}
+
+#[test]
+fn everything_that_a_mapping_can_say_in_nftables() {
+    insta::assert_snapshot!(nft_table(rich()));
+}
+
+#[test]
+fn without_mappings_the_guard_stands_in_nftables() {
+    insta::assert_snapshot!(nft_table(Vec::new()));
 }
 
 #[test]
