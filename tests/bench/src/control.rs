@@ -18,8 +18,6 @@ use crate::worker::{Order, Part};
 
 /// How often a look is taken at what the process has done.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
-/// A change that was begun within the limit may end so long after it.
-const GRACE: Duration = Duration::from_secs(10);
 /// How long a process may take to end that was killed.
 const DEATH_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -48,8 +46,9 @@ pub(crate) fn run(lab: &Lab, order: &Order) -> Result<ControlRun, BenchError> {
         if let Some(status) = ended {
             break Some(status);
         }
-        let first = parts.is_empty();
-        if latest.elapsed() > if first { limit } else { limit + GRACE } {
+        // A change that was begun within the limit may end after it; the first sync is one change.
+        let allowed = if parts.is_empty() { limit } else { 2 * limit };
+        if latest.elapsed() > allowed {
             end_group(&mut process)?;
             break None;
         }

@@ -6,7 +6,7 @@ use smartnat::driver::{Job, MAX_STEPS, execute};
 use smartnat_core::gateway::{EventKind, Gateway, Input, Output};
 use smartnat_core::model::Timestamp;
 use smartnat_core::objects::{Flow, FlowFilter, KernelState, ObservationScope};
-use smartnat_core::ops::{Kernel, OpError, Transaction};
+use smartnat_core::ops::{Domain, Kernel, OpError, Transaction};
 
 /// Where the time of a change goes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -19,6 +19,8 @@ pub(crate) struct Spent {
     pub observe: Duration,
     /// Listing connections.
     pub flows: Duration,
+    /// Until the kernel had taken the last change, deleted connections not counted.
+    pub until_applied: Duration,
     /// Operations that were applied.
     pub operations: u64,
 }
@@ -87,6 +89,7 @@ pub(crate) fn drive<K: Kernel>(
 ) -> Result<Spent, String> {
     kernel.spent = Spent::default();
     let mut refused = None;
+    let mut until_applied = Duration::ZERO;
     let began = Instant::now();
     for input in inputs {
         gateway.handle_input(now, input);
@@ -107,12 +110,16 @@ pub(crate) fn drive<K: Kernel>(
                 let in_sync = gateway.status().is_some_and(|status| status.in_sync);
                 return match refused {
                     Some(error) => Err(error),
-                    None if in_sync => Ok(Spent { core, ..kernel.spent }),
+                    None if in_sync => Ok(Spent { core, until_applied, ..kernel.spent }),
                     None => Err("the gateway is not in sync".into()),
                 };
             }
         };
-        gateway.handle_input(now, execute(kernel, &job));
+        let answer = execute(kernel, &job);
+        if matches!(&job, Job::Apply(transaction) if transaction.domain != Domain::Flows) {
+            until_applied = began.elapsed();
+        }
+        gateway.handle_input(now, answer);
     }
     Err(format!("the gateway did not come to rest within {MAX_STEPS} steps"))
 }
@@ -150,11 +157,13 @@ mod tests {
         let spent = [first.core, first.apply, first.observe, first.flows];
         assert!(spent.iter().all(|part| *part > Duration::ZERO), "{first:?}");
         assert_eq!(spent.iter().sum::<Duration>(), first.total());
+        assert!((first.apply..first.total()).contains(&first.until_applied), "{first:?}");
 
         let endpoint = change(vec![Input::Cluster(cluster::one_endpoint(3, 0))]);
         assert!((1..first.operations).contains(&endpoint.operations), "{endpoint:?}");
         let same = change(vec![Input::Cluster(cluster::one_endpoint(3, 0))]);
         assert_eq!((same.operations, same.kernel()), (0, Duration::ZERO), "nothing changed");
+        assert_eq!(same.until_applied, Duration::ZERO);
         assert!(change(vec![Input::Cluster(cluster::one_more(3))]).operations > 0);
         assert!(change(vec![Input::Cluster(cluster::one_less(3))]).operations > 0);
     }

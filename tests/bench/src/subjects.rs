@@ -96,6 +96,11 @@ impl Subject {
         SUBJECTS.iter().find(|subject| subject.key == key)
     }
 
+    /// Its place in the list, by which it has the same colour in all plots.
+    pub(crate) fn place(key: &str) -> usize {
+        SUBJECTS.iter().position(|subject| subject.key == key).unwrap_or(SUBJECTS.len())
+    }
+
     /// Where a client connects to, among so many Mappings.
     pub(crate) fn target(&self, size: u32) -> SocketAddr {
         self.carrier.target(match self.probe {

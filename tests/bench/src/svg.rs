@@ -28,6 +28,8 @@ const STYLES: [(&str, &str); 6] = [
 pub(crate) struct Series {
     /// Its name in the legend.
     pub name: String,
+    /// Number of its colour and dash.
+    pub style: usize,
     /// Number of Mappings and value; both above 0.
     pub points: Vec<(f64, f64)>,
 }
@@ -177,7 +179,7 @@ fn header(title: &str) -> String {
 }
 
 fn line(out: &mut String, series: &Series, number: usize, (x, y): (Axis, Axis)) {
-    let (colour, dash) = STYLES[number % STYLES.len()];
+    let (colour, dash) = STYLES[series.style % STYLES.len()];
     let places: Vec<(f64, f64)> =
         series.points.iter().map(|(a, b)| (x.place(*a), y.place(*b))).collect();
     let path: Vec<String> = places.iter().map(|(a, b)| format!("{a:.1},{b:.1}")).collect();
@@ -241,6 +243,7 @@ mod tests {
     fn a_plot_has_a_line_a_series_and_every_point_is_inside() {
         let series = |name: &str, y: f64| Series {
             name: name.into(),
+            style: 0,
             points: vec![(1.0, y), (1000.0, 2.0 * y)],
         };
         let all = vec![series("one <&> two", 1.0), series("other", 30.0)];

@@ -94,6 +94,8 @@ pub(crate) struct Changes {
     pub asked: u32,
     /// So many were made within the time limit.
     pub made: u32,
+    /// From the changed object to the last change of the kernel, median.
+    pub applied_us: f64,
     /// From the changed object to rest, median.
     pub median_us: f64,
     /// The same, 99th percentile.
@@ -249,6 +251,7 @@ fn summary(
     Ok(Changes {
         asked,
         made,
+        applied_us: median_of(|spent| spent.until_applied)?,
         median_us: median_of(Spent::total)?,
         p99_us: percentile(of(Spent::total), 99).unwrap_or_default(),
         all_us: of(Spent::total).sum(),
@@ -284,7 +287,8 @@ mod tests {
     fn spent(core: u64, apply: u64, observe: u64) -> Spent {
         let micros = Duration::from_micros;
         let (core, apply, observe) = (micros(core), micros(apply), micros(observe));
-        Spent { core, apply, observe, flows: micros(1), operations: 4 }
+        let until_applied = core + apply;
+        Spent { core, apply, observe, flows: micros(1), until_applied, operations: 4 }
     }
 
     #[test]
@@ -294,6 +298,7 @@ mod tests {
         let found = summary(5, &all, used, 6).unwrap();
         let near = |a: f64, b: f64| assert!((a - b).abs() < 1e-6, "{a} {b}");
         assert_eq!((found.asked, found.made), (5, 3));
+        near(found.applied_us, 220.0);
         near(found.median_us, 222.0);
         near(found.p99_us, 932.0);
         near(found.all_us, 112.0 + 222.0 + 932.0);

@@ -78,9 +78,15 @@ pub(super) fn cold_table(results: &Results) -> String {
         let lead = [name(control), number(f64::from(control.size))];
         let first = spread(of_cold(control, total.0, total.1));
         let cells = rest.iter().map(|(part, unit)| middle(of_cold(control, *part, *unit)));
-        table.row(lead.into_iter().chain([first]).chain(cells).chain([why(control)]));
+        let missing = first.is_empty().then(|| why(control));
+        table.row(lead.into_iter().chain([first]).chain(cells).chain(missing));
     }
     table.to_string()
+}
+
+#[allow(clippy::cast_precision_loss, reason = "memory stays far below 2^52 KiB")]
+fn memory(changes: &Changes) -> f64 {
+    changes.peak_kib as f64
 }
 
 /// Kinds of single changes, for people.
@@ -95,7 +101,8 @@ pub(super) fn change_table(results: &Results) -> String {
         "change",
         "",
         "Mappings",
-        "median, ms",
+        "applied, ms",
+        "at rest, ms",
         "p99, ms",
         "core, ms",
         "apply, ms",
@@ -120,14 +127,15 @@ pub(super) fn change_table(results: &Results) -> String {
     for (kind, told) in SINGLE {
         for control in &results.control {
             let lead = [told.to_owned(), name(control), number(f64::from(control.size))];
-            let total = of_changes(control, kind, |c| c.median_us, MILLI);
-            if total.is_none() {
+            let applied = of_changes(control, kind, |c| c.applied_us, MILLI);
+            if applied.is_none() {
                 table.row(lead.into_iter().chain([why(control)]));
                 continue;
             }
+            let times = [applied, of_changes(control, kind, |c| c.median_us, MILLI)].map(spread);
             let cells = parts.iter().map(|(p, unit)| middle(of_changes(control, kind, *p, *unit)));
             let made = made(control, kind);
-            table.row(lead.into_iter().chain([spread(total)]).chain(cells).chain([made]));
+            table.row(lead.into_iter().chain(times).chain(cells).chain([made]));
         }
     }
     table.to_string()
@@ -144,28 +152,32 @@ pub(super) fn rolling_table(results: &Results) -> String {
     let head = [
         "",
         "Mappings",
-        "a pod, median, ms",
+        "a pod applied, ms",
+        "at rest, ms",
         "p99, ms",
         "all, s",
         "processor, ms a pod",
         "of children, ms a pod",
+        "memory, MiB",
         "made",
     ];
     let mut table = Table::new(&head);
     for control in &results.control {
         let lead = [name(control), number(f64::from(control.size))];
         let of = |part, unit| of_changes(control, Kind::Rolling, part, unit);
-        let total = of(|c| c.median_us, MILLI);
-        if total.is_none() {
+        let applied = of(|c| c.applied_us, MILLI);
+        if applied.is_none() {
             table.row(lead.into_iter().chain([why(control)]));
             continue;
         }
         let cells = [
-            spread(total),
+            spread(applied),
+            middle(of(|c| c.median_us, MILLI)),
             middle(of(|c| c.p99_us, MILLI)),
             spread(of(|c| c.all_us, 1e-6)),
             middle(of(|c| c.own_us, MILLI)),
             middle(of(|c| c.children_us, MILLI)),
+            middle(of(memory, 1.0 / 1024.0)),
             made(control, Kind::Rolling),
         ];
         table.row(lead.into_iter().chain(cells));
@@ -194,8 +206,8 @@ fn points(results: &Results, subject: &str, kind: Kind) -> Vec<(f64, f64)> {
     own.filter_map(point).collect()
 }
 
-/// What each further thousand of Mappings adds to a change, and how often the cost doubles or halves
-/// between the ends.
+/// What each further thousand of Mappings adds to a change, and how often the cost of the smallest size the
+/// largest has.
 pub(super) fn slope_table(results: &Results) -> String {
     let head = ["change", "", "µs for each 1,000 Mappings more", "largest to smallest size"];
     let mut table = Table::new(&head);
@@ -219,7 +231,8 @@ pub(super) fn change_series(results: &Results) -> Vec<Series> {
     let line = |subject| {
         let points = points(results, subject, Kind::Endpoint).into_iter();
         let name = Subject::find(subject).map_or(subject, |s| s.name);
-        Series { name: name.into(), points: points.map(|(x, y)| (x, y * MILLI)).collect() }
+        let style = Subject::place(subject);
+        Series { name: name.into(), style, points: points.map(|(x, y)| (x, y * MILLI)).collect() }
     };
     subjects(results).into_iter().map(line).collect()
 }

@@ -27,7 +27,7 @@ pub(crate) fn plots(results: &Results) -> [(&'static str, String); 2] {
     };
     let change = Plot {
         title: "One endpoint changes",
-        value: "ms from the changed object to the read-back, median",
+        value: "ms from the changed object to rest, median",
         series: control::change_series(results),
     };
     [(CONNECT_PLOT, connect.svg()), (CHANGE_PLOT, change.svg())]
@@ -120,8 +120,9 @@ fn first_sync(results: &Results) -> String {
 
 fn one_change(results: &Results) -> String {
     format!(
-        "From the changed object to the end of the read-back, {} of each kind a run, in the same process. A \
-         watch event's way from the API server is not in it.\n\n![Cost of one change by number of Mappings]({CHANGE_PLOT})\n\n{}\n\
+        "{} of each kind a run, in the same process. *Applied* is the time from the changed object until the kernel \
+         has the last change of rules, *at rest* until the gateway has judged connections and has read back what it \
+         reads back. A watch event's way from the API server is not in it.\n\n![Cost of one change by number of Mappings]({CHANGE_PLOT})\n\n{}\n\
          How the cost of one change grows:\n\n{}",
         results.settings.turns,
         control::change_table(results),

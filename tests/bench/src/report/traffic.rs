@@ -110,7 +110,7 @@ pub(super) fn connect_series(results: &Results) -> Vec<Series> {
             };
             own.filter_map(point).collect()
         };
-        Series { name: subject.name.into(), points }
+        Series { name: subject.name.into(), style: Subject::place(subject.key), points }
     };
     SUBJECTS.iter().map(line).collect()
 }
