@@ -115,22 +115,23 @@ impl NetfilterSocket {
         messages: &[Message],
     ) -> Result<(), BatchError> {
         let Some((last, others)) = messages.split_last() else { return Ok(()) };
-        let (begin, end) = (Message::begin(subsystem, generation)?, Message::end(subsystem)?);
+        let opening = Message::begin(subsystem, generation)?;
+        let closing = Message::end(subsystem)?;
         // Only the last one asks for an answer of success; refusals come unasked.
-        let batch = std::iter::once((&begin, 0))
+        let batch = std::iter::once((&opening, 0))
             .chain(others.iter().map(|message| (message, 0)))
-            .chain([(last, NLM_F_ACK), (&end, 0)]);
-        let begun = self.send_all(batch)?;
-        self.outcome(begun, u32::try_from(messages.len()).unwrap_or(u32::MAX))
+            .chain([(last, NLM_F_ACK), (&closing, 0)]);
+        let first = self.send_all(batch)?;
+        self.outcome(first, u32::try_from(messages.len()).unwrap_or(u32::MAX))
     }
 
     /// Waits for what became of a batch of `count` messages after the one that begins it, whose
-    /// sequence number is `begun`.
-    fn outcome(&mut self, begun: u32, count: u32) -> Result<(), BatchError> {
+    /// sequence number is `first`.
+    fn outcome(&mut self, first: u32, count: u32) -> Result<(), BatchError> {
         let mut refused = None;
         let mut handle = |answer: &RawMessage<'_>| {
             // What concerns an earlier exchange has a sequence number before the first.
-            let index = answer.sequence.wrapping_sub(begun);
+            let index = answer.sequence.wrapping_sub(first);
             if answer.kind == NLMSG_ERROR && index <= count {
                 if let Some(refusal) = refusal(answer)? {
                     // Number 0 is the message that begins the batch.

@@ -1,4 +1,4 @@
-//! What nf_tables refuses, as classes and words.
+//! What `nf_tables` refuses, as classes and words.
 
 use std::fmt::Display;
 
@@ -38,7 +38,7 @@ fn words(number: i32) -> Option<&'static str> {
     })
 }
 
-/// That the kernel has no nf_tables, from how it answered the first question.
+/// That the kernel has no `nf_tables`, from how it answered the first question.
 pub(super) fn unavailable(error: &NetlinkError) -> OpError {
     // nfnetlink's answer for a subsystem that no module serves.
     if error.class() == OpErrorClass::Invalid {

@@ -1,4 +1,4 @@
-//! Numbers of nf_tables (`linux/netfilter/nf_tables.h`) and of what nft keeps beside what the
+//! Numbers of `nf_tables` (`linux/netfilter/nf_tables.h`) and of what nft keeps beside what the
 //! kernel knows (`libnftnl/udata.h`, `enum datatypes` of nft).
 
 /// Family of our table (`NFPROTO_INET`).

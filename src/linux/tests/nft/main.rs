@@ -38,7 +38,9 @@ fn refused(client: &mut NftClient, ops: &[NftOp]) -> OpError {
 /// What our table is after operations, by the core's own book-keeping.
 fn followed(ops: &[NftOp]) -> NftTable {
     let mut table = NftTable::default();
-    ops.iter().for_each(|op| table.follow(op));
+    for op in ops {
+        table.follow(op);
+    }
     table
 }
 

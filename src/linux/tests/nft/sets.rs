@@ -19,9 +19,12 @@ fn intervals(key: &[NftType], data: NftData) -> NftSetSpec {
     NftSetSpec { interval: true, ..exact(key, data) }
 }
 
+/// A field, intervals of it, and how nft lists some of them.
+type IntervalCase = (NftType, &'static [(&'static str, &'static str)], &'static str);
+
 #[test]
 fn intervals_of_one_field_come_back_also_where_they_touch_or_cover_everything() {
-    let cases: &[(NftType, &[(&str, &str)], &str)] = &[
+    let cases: [IntervalCase; 5] = [
         (NftType::Ipv4, &[("0.0.0.0", "255.255.255.255")], "0.0.0.0/0"),
         (NftType::Ipv6, &[("::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff")], "::/0"),
         (
@@ -40,12 +43,12 @@ fn intervals_of_one_field_come_back_also_where_they_touch_or_cover_everything() 
         in_namespace(|| {
             let mut client = open();
             let mut ops =
-                vec![NftOp::CreateTable, create("sources", intervals(&[*kind], NftData::Nothing))];
+                vec![NftOp::CreateTable, create("sources", intervals(&[kind], NftData::Nothing))];
             ops.extend(keys.iter().map(|(a, b)| add("sources", interval(a, b), NftValue::Nothing)));
             apply(&mut client, &ops);
             assert_eq!(observe(&mut client), followed(&ops), "{keys:?}");
             assert!(listing().contains(listed), "{listed}\n{}", listing());
-            for (first, last) in *keys {
+            for (first, last) in keys {
                 apply(&mut client, &[delete("sources", interval(first, last))]);
             }
             assert_eq!(observe(&mut client), followed(&ops[..2]), "{keys:?}");

@@ -1,4 +1,4 @@
-//! What nf_tables tells of our table. Nothing here panics on malformed bytes.
+//! What `nf_tables` tells of our table. Nothing here panics on malformed bytes.
 
 mod element;
 mod expression;

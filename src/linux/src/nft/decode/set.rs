@@ -119,7 +119,7 @@ impl Told {
             && self.has(set_flag::CONCATENATION) == concatenated
             && self.expressions.len() <= 1
             && counts
-            && self.timeout_millis % 1000 == 0
+            && self.timeout_millis.is_multiple_of(1000)
             && (self.key_length == types::length(&spec.key) || has_unknown(&spec.key))
             && self.data_length == data_length
     }

@@ -43,11 +43,11 @@ pub(in crate::nft) fn elements<'a>(
     };
     message.string(elements::TABLE, NFT_TABLE).string(elements::SET, set.as_str());
     let mut starts = Vec::new();
-    message.nest(elements::LIST, |list| {
-        while starts.len() < MAX_ELEMENTS && list.length() < FULL {
+    message.nest(elements::LIST, |items| {
+        while starts.len() < MAX_ELEMENTS && items.length() < FULL {
             let Some((key, element)) = changes.next() else { break };
-            starts.push(list.length());
-            put(list, spec, key, element);
+            starts.push(items.length());
+            put(items, spec, key, element);
         }
     });
     message.finish().map(|message| Elements { message, starts })
@@ -55,7 +55,7 @@ pub(in crate::nft) fn elements<'a>(
 
 /// Puts one operation's elements into the list.
 fn put(
-    list: &mut MessageBuilder,
+    items: &mut MessageBuilder,
     spec: Option<&NftSetSpec>,
     key: &NftKey,
     element: Option<&NftElement>,
@@ -65,7 +65,7 @@ fn put(
     match &key.last {
         // The element for all other keys has none of its own.
         None if key.first.is_empty() => {
-            list.nest(LIST_ITEM, |item| {
+            items.nest(LIST_ITEM, |item| {
                 item.be32(attribute::FLAGS, attribute::CATCH_ALL);
                 put_rest(item, spec, element, false);
             });
@@ -73,19 +73,19 @@ fn put(
         // Intervals of one field are two elements, the second of which is no longer in it.
         Some(last) if fields.len() == 1 => {
             let end = after(types::trimmed(last, fields));
-            list.nest(LIST_ITEM, |item| {
+            items.nest(LIST_ITEM, |item| {
                 put_value(item, attribute::KEY, first);
                 put_rest(item, spec, element, end.is_none());
             });
             if let Some(end) = end {
-                list.nest(LIST_ITEM, |item| {
+                items.nest(LIST_ITEM, |item| {
                     put_value(item, attribute::KEY, &end);
                     item.be32(attribute::FLAGS, attribute::INTERVAL_END);
                 });
             }
         }
         last => {
-            list.nest(LIST_ITEM, |item| {
+            items.nest(LIST_ITEM, |item| {
                 put_value(item, attribute::KEY, first);
                 if let Some(last) = last {
                     put_value(item, attribute::KEY_END, last);

@@ -1,4 +1,4 @@
-//! Requests to nf_tables about our table.
+//! Requests to `nf_tables` about our table.
 
 mod element;
 mod expression;
