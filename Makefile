@@ -11,7 +11,7 @@ FUZZ_TARGETS := $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 SUDO := $(shell [ "$$(id -u)" = 0 ] || command -v sudo || true)
 
-.PHONY: help deps demo bench-walk test lint fmt crd deps-helm deps-fuzz fuzz defects parity ci clean
+.PHONY: help deps demo bench bench-walk test lint fmt crd deps-helm deps-fuzz fuzz defects parity ci clean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,16 @@ demo: ## Real packets through a throw-away gateway, no cluster needed; simulated
 	else echo "neither root nor sudo: the demo runs on the simulated kernel"; fi
 	cargo build
 	$(SUDO) $(TARGET)/debug/smartnat demo
+
+SIZES ?= 1,100,1000,10000,100000
+RUNS ?= 7
+OUT ?= docs/performance
+
+# Criterion first: it needs no privileges, and the report takes in what it found.
+bench: deps ## Measure on real packets and write docs/performance: make bench SIZES=1,1000 RUNS=7 OUT=DIR
+	cargo bench -p smartnat-sim --bench gateway
+	cargo build --release -p smartnat-bench
+	$(SUDO) $(TARGET)/release/smartnat-bench --sizes $(SIZES) --runs $(RUNS) --criterion $(TARGET)/criterion --out $(OUT)
 
 bench-walk: ## Packets a second through the simulated kernel
 	cargo bench -p smartnat-sim --bench walk

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use smartnat_core::objects::nft::{NFT_TABLE, NftTable};
 use smartnat_core::objects::{BuiltinHook, ChainName, ROUTE_PROTOCOL, SetName, XtRule, XtTableId};
 use smartnat_core::ops::{Domain, NetworkOp};
 
@@ -27,6 +28,8 @@ pub struct ForeignObjects {
     pub chains: BTreeMap<(XtTableId, String), ForeignChain>,
     /// Sets.
     pub sets: BTreeMap<SetName, Set>,
+    /// Tables of nftables, without elements that come and go at run time.
+    pub nft: BTreeMap<String, NftTable>,
     /// Rules in the order of lookup.
     pub rules: Vec<HeldRule>,
     /// Routes.
@@ -63,6 +66,12 @@ impl SimKernel {
                 .iter()
                 .filter(|(name, _)| !Sets::is_ours(name))
                 .map(|(name, set)| (name.clone(), set.clone()))
+                .collect(),
+            nft: self
+                .nft
+                .tables()
+                .filter(|(name, _)| *name != NFT_TABLE)
+                .map(|(name, table)| (name.to_owned(), table.observe()))
                 .collect(),
             rules: self
                 .routing

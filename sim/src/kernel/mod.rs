@@ -8,9 +8,12 @@ mod conntrack;
 mod error;
 mod faults;
 mod foreign;
+mod hooks;
 mod ipset;
 mod links;
 mod log;
+mod nft;
+mod references;
 mod routing;
 mod sysctl;
 mod world;
@@ -22,21 +25,28 @@ pub use conntrack::{
 };
 pub use faults::{Fault, OpKind, OpMatcher};
 pub use foreign::{ForeignChain, ForeignObjects};
+pub(crate) use hooks::{CONNTRACK, HookChain, Hooked, Hooks, translation_priority};
 pub use ipset::{Set, Sets};
 pub use links::{Links, SimLink};
 pub use log::TransactionRecord;
+pub use nft::{HeldElement, HeldSet, HeldTable, Nftables};
+pub(crate) use nft::{PartialKey, Sought};
 pub use routing::{HeldRoute, HeldRule, RULE_TABLES, Routing, RuleBody};
 pub(crate) use routing::{TABLE_LOCAL, TABLE_MAIN};
 pub use sysctl::Sysctls;
 pub use xtables::{BuiltinRules, Policy, XtFlavour, XtTableRules, Xtables};
 
 use smartnat_core::model::Timestamp;
-use smartnat_core::objects::{Flow, FlowFilter, KernelState, ObservationScope};
+use smartnat_core::objects::{
+    Flow, FlowFilter, KernelState, Netfilter, ObservationScope, XtTableId,
+};
 use smartnat_core::ops::{Domain, Kernel, NetworkOp, OpError, OpErrorClass, Transaction};
 
 use faults::Faults;
 use log::Log;
 pub(crate) use log::describe;
+use nft::Batch;
+use xtables::Staged;
 
 /// Simulated time starts here: late enough that a subtraction never meets zero.
 const START: Timestamp = Timestamp(1_000_000_000);
@@ -47,6 +57,8 @@ pub struct SimKernel {
     now: Timestamp,
     xtables: Xtables,
     sets: Sets,
+    nft: Nftables,
+    hooks: Hooks,
     links: Links,
     routing: Routing,
     sysctls: Sysctls,
@@ -63,6 +75,8 @@ impl SimKernel {
             now: START,
             xtables: Xtables::new(flavour),
             sets: Sets::default(),
+            nft: Nftables::default(),
+            hooks: Hooks::default(),
             links: Links::new(),
             routing: Routing::new(),
             sysctls: Sysctls::default(),
@@ -81,6 +95,7 @@ impl SimKernel {
     pub fn advance(&mut self, millis: u64) {
         self.now = self.now.plus_millis(millis);
         self.sets.expire(self.now);
+        self.nft.expire(self.now);
         self.conntrack.expire(self.now);
     }
 
@@ -92,6 +107,11 @@ impl SimKernel {
     /// ipset, with the elements that were added at run time.
     pub fn sets(&self) -> &Sets {
         &self.sets
+    }
+
+    /// nftables, with the elements that were added at run time.
+    pub fn nft(&self) -> &Nftables {
+        &self.nft
     }
 
     /// Rules and routes in the order of lookup.
@@ -120,6 +140,8 @@ impl SimKernel {
             now: self.now,
             xtables: &self.xtables,
             sets: &mut self.sets,
+            nft: &mut self.nft,
+            hooks: &self.hooks,
             links: &self.links,
             routing: &self.routing,
             sysctls: &self.sysctls,
@@ -164,11 +186,7 @@ impl SimKernel {
                 self.conntrack.delete(key);
                 Ok(())
             }
-            _ => Err(OpError::new(
-                OpErrorClass::Invalid,
-                describe(domain, op),
-                format_args!("is no operation of {domain:?}"),
-            )),
+            _ => no_operation_of(domain, op),
         }
     }
 
@@ -177,34 +195,86 @@ impl SimKernel {
         &mut self,
         transaction: &Transaction,
         by: Actor,
-        mut before: impl FnMut(&mut Self, &NetworkOp) -> Result<(), OpError>,
+        before: impl FnMut(&mut Self, &NetworkOp) -> Result<(), OpError>,
     ) -> (u64, Result<(), OpError>) {
         if transaction.ops.is_empty() {
             let error = OpError::new(OpErrorClass::Invalid, "transaction", "has no operation");
             return (0, Err(error));
         }
-        if let Domain::Xtables(id) = transaction.domain {
-            let mut staged = self.xtables.stage(id, by);
-            if let Err(error) = staged.declare(&transaction.ops, &self.links) {
-                return (0, Err(error));
-            }
-            for op in &transaction.ops {
-                if let Err(error) = before(self, op).and_then(|()| staged.apply(op, &self.sets)) {
-                    return (0, Err(error));
-                }
-            }
-            return match self.xtables.commit(staged) {
-                Ok(()) => (transaction.ops.len() as u64, Ok(())),
-                Err(error) => (0, Err(error)),
-            };
+        let outcome = match transaction.domain {
+            Domain::Xtables(id) => self.execute_xtables(id, &transaction.ops, by, before),
+            Domain::Nftables => self.execute_nft(&transaction.ops, before),
+            domain => return self.execute_in_order(domain, &transaction.ops, before),
+        };
+        let applied = if outcome.is_ok() { transaction.ops.len() as u64 } else { 0 };
+        (applied, outcome)
+    }
+
+    fn execute_xtables(
+        &mut self,
+        id: XtTableId,
+        ops: &[NetworkOp],
+        by: Actor,
+        mut before: impl FnMut(&mut Self, &NetworkOp) -> Result<(), OpError>,
+    ) -> Result<(), OpError> {
+        let mut staged = self.xtables.stage(id, by);
+        staged.declare(ops, &self.links)?;
+        for op in ops {
+            before(self, op)?;
+            staged.apply(op, &self.sets)?;
         }
+        self.commit(staged)
+    }
+
+    fn commit(&mut self, staged: Staged) -> Result<(), OpError> {
+        self.xtables.commit(staged)?;
+        self.hooks.follow(&self.xtables, &self.nft);
+        Ok(())
+    }
+
+    fn execute_nft(
+        &mut self,
+        ops: &[NetworkOp],
+        mut before: impl FnMut(&mut Self, &NetworkOp) -> Result<(), OpError>,
+    ) -> Result<(), OpError> {
+        let mut batch = Batch::ours();
+        let outcome = ops.iter().try_for_each(|op| {
+            before(self, op)?;
+            self.apply_nft(op, &mut batch)
+        });
+        self.commit_nft(batch, outcome)
+    }
+
+    fn apply_nft(&mut self, op: &NetworkOp, batch: &mut Batch) -> Result<(), OpError> {
+        match op {
+            NetworkOp::Nft(op) => self.nft.apply(op, self.now, batch),
+            other => no_operation_of(Domain::Nftables, other),
+        }
+    }
+
+    /// The end of a batch of which the operations came to `outcome`.
+    fn commit_nft(&mut self, batch: Batch, outcome: Result<(), OpError>) -> Result<(), OpError> {
+        if let Err(error) = outcome.and_then(|()| self.nft.check(&batch)) {
+            self.nft.undo(batch);
+            return Err(error);
+        }
+        self.hooks.follow(&self.xtables, &self.nft);
+        Ok(())
+    }
+
+    fn execute_in_order(
+        &mut self,
+        domain: Domain,
+        ops: &[NetworkOp],
+        mut before: impl FnMut(&mut Self, &NetworkOp) -> Result<(), OpError>,
+    ) -> (u64, Result<(), OpError>) {
         let (mut applied, mut first_error) = (0, None);
-        for op in &transaction.ops {
-            match before(self, op).and_then(|()| self.apply_single(transaction.domain, op)) {
+        for op in ops {
+            match before(self, op).and_then(|()| self.apply_single(domain, op)) {
                 Ok(()) => applied += 1,
                 Err(error) => {
                     first_error.get_or_insert(error);
-                    if transaction.domain != Domain::Flows {
+                    if domain != Domain::Flows {
                         break;
                     }
                 }
@@ -214,11 +284,17 @@ impl SimKernel {
     }
 }
 
+fn no_operation_of<T>(domain: Domain, op: &NetworkOp) -> Result<T, OpError> {
+    error::invalid(describe(domain, op), format_args!("is no operation of {domain:?}"))
+}
+
 /// The kernel as a packet meets it.
 pub(crate) struct Parts<'k> {
     pub(crate) now: Timestamp,
     pub(crate) xtables: &'k Xtables,
     pub(crate) sets: &'k mut Sets,
+    pub(crate) nft: &'k mut Nftables,
+    pub(crate) hooks: &'k Hooks,
     pub(crate) links: &'k Links,
     pub(crate) routing: &'k Routing,
     pub(crate) sysctls: &'k Sysctls,
@@ -237,10 +313,14 @@ enum Actor {
 impl Kernel for SimKernel {
     fn observe(&mut self, scope: &ObservationScope) -> Result<KernelState, OpError> {
         self.faults.check_read("kernel state")?;
+        let (xtables, sets, nft) = match scope.netfilter {
+            Netfilter::All => (self.xtables.observe(), self.sets.observe(), self.nft.observe()),
+            Netfilter::Nothing => <_>::default(),
+        };
         Ok(KernelState {
-            xtables: self.xtables.observe(),
-            sets: self.sets.observe(),
-            nft: None,
+            xtables,
+            sets,
+            nft,
             rules: self.routing.observe_rules(scope),
             routes: self.routing.observe_routes(scope),
             sysctls: self.sysctls.observe(&self.links, scope),

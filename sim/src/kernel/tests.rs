@@ -5,6 +5,7 @@ mod foreign;
 mod hooks;
 mod host;
 mod ipset;
+mod nft;
 mod routing;
 mod rules;
 mod sysctl;

@@ -8,9 +8,10 @@ use smartnat_core::objects::{
     FlowKey, FlowTuple, ROUTE_PROTOCOL, Route, RoutingRule, SetElement, SetName, SetSpec,
     SysctlKey, XtRule, XtTableId,
 };
-use smartnat_core::ops::{OpError, Transaction};
+use smartnat_core::ops::{NftOp, OpError, Transaction};
 
 use super::foreign::{hook_of, user_chain};
+use super::nft::Batch;
 use super::routing::{HeldRoute, HeldRule, RuleBody, TABLE_MAIN, default_metric};
 use super::xtables::{Policy, Staged};
 use super::{Actor, SimKernel};
@@ -210,7 +211,7 @@ impl SimKernel {
     ) {
         let mut staged = self.xtables.stage(table, Actor::Others);
         change(&mut staged, self)
-            .and_then(|()| self.xtables.commit(staged))
+            .and_then(|()| self.commit(staged))
             .unwrap_or_else(|e| panic!("not even somebody else can do that: {e}"));
     }
 
@@ -254,6 +255,14 @@ impl SimKernel {
             elements.iter().try_for_each(|element| self.sets.add(&name, *element, self.now))
         });
         filled.unwrap_or_else(|e| panic!("not even somebody else can do that: {e}"));
+    }
+
+    /// Changes a table of family inet of nftables, which may be none of ours.
+    pub fn foreign_nft(&mut self, table: &str, ops: &[NftOp]) {
+        let mut batch = Batch::on(table);
+        let outcome = ops.iter().try_for_each(|op| self.nft.apply(op, self.now, &mut batch));
+        self.commit_nft(batch, outcome)
+            .unwrap_or_else(|e| panic!("not even somebody else can do that: {e}"));
     }
 
     /// Adds a rule of policy routing with another protocol number than ours.

@@ -19,6 +19,7 @@ use super::error::{busy, invalid, not_found};
 use super::ipset::Sets;
 use super::links::Links;
 use super::log::describe;
+use super::references::References;
 
 /// Which iptables programs carry the rules.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -67,32 +68,6 @@ pub struct XtTableRules {
 pub struct Xtables {
     flavour: XtFlavour,
     tables: BTreeMap<XtTableId, XtTableRules>,
-}
-
-/// How often each object is referred to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct References<K>(BTreeMap<K, usize>);
-
-impl<K: Ord + Clone> References<K> {
-    fn new() -> Self {
-        Self(BTreeMap::new())
-    }
-
-    fn add(&mut self, key: &K) {
-        *self.0.entry(key.clone()).or_default() += 1;
-    }
-
-    fn remove(&mut self, key: &K) {
-        let count = self.0.get_mut(key).expect("every reference was counted");
-        *count -= 1;
-        if *count == 0 {
-            self.0.remove(key);
-        }
-    }
-
-    fn holds(&self, key: &K) -> bool {
-        self.0.contains_key(key)
-    }
 }
 
 /// A transaction in progress: nothing of it is in effect before the commit.

@@ -3,12 +3,13 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use smartnat_core::model::Family;
-use smartnat_core::objects::{RejectWith, SysctlKey};
+use smartnat_core::objects::{BuiltinHook, RejectWith, SysctlKey};
 
 use super::address;
 use super::packet::{Icmp, IcmpError, Packet, Payload, Quoted, SctpChunk, TcpFlags};
 use super::path::{Flight, Walk};
 use super::refusal::Refusal;
+use super::route::{Found, LOOPBACK, Query};
 use super::trace::Relation;
 use super::track::{Tracking, closing};
 
@@ -43,18 +44,35 @@ impl<'k> Walk<'k> {
         self.send(Packet::tcp(from, to, flags).with_mark(mark), tracking)
     }
 
-    /// `icmp_send`, `icmpv6_send`: an error about anything but an error.
+    /// `nft_reject_inet_eval`. Before routing the kernel answers only a sender that it has a route to
+    /// without any mark (`nf_reject_fill_skb_dst`).
+    pub(super) fn reject_at(
+        &mut self,
+        hook: BuiltinHook,
+        with: RejectWith,
+        flight: &Flight<'k>,
+    ) -> Result<(), Refusal> {
+        if hook != BuiltinHook::Prerouting {
+            return self.reject(with, flight);
+        }
+        let to = flight.packet.source;
+        match self.look_up(&Query { to, mark: 0, input: LOOPBACK })? {
+            None => Ok(()),
+            // icmp_send takes the route to the sender for the packet's own: it leads elsewhere.
+            Some(Found::Onwards(_)) if with == RejectWith::PortUnreachable && to.is_ipv4() => {
+                self.send_error_from(unspecified(Family::V4), IcmpError::PortUnreachable, flight)
+            }
+            Some(_) => self.reject(with, flight),
+        }
+    }
+
+    /// `icmp_send`, `icmpv6_send`.
     pub(super) fn send_error(
         &mut self,
         error: IcmpError,
         flight: &Flight<'k>,
     ) -> Result<(), Refusal> {
         let packet = &flight.packet;
-        let about_error =
-            matches!(packet.payload, Payload::Icmp(Icmp::Error { .. } | Icmp::Other { .. }));
-        if about_error || packet.source.is_unspecified() || packet.source.is_multicast() {
-            return Ok(());
-        }
         let source = match (flight.input, packet.family()) {
             _ if self.links.is_local(packet.destination) => packet.destination,
             // Linux 6.18 speaks with an address of the interface that the packet came in by.
@@ -64,6 +82,22 @@ impl<'k> Walk<'k> {
             }
             (_, family) => unspecified(family),
         };
+        self.send_error_from(source, error, flight)
+    }
+
+    /// An error about anything but an error. Routing chooses an unspecified source.
+    fn send_error_from(
+        &mut self,
+        source: IpAddr,
+        error: IcmpError,
+        flight: &Flight<'k>,
+    ) -> Result<(), Refusal> {
+        let packet = &flight.packet;
+        let about_error =
+            matches!(packet.payload, Payload::Icmp(Icmp::Error { .. } | Icmp::Other { .. }));
+        if about_error || packet.source.is_unspecified() || packet.source.is_multicast() {
+            return Ok(());
+        }
         let quoted = Quoted::of(packet);
         let payload = Payload::Icmp(Icmp::Error { error, quoted });
         let mark = self.reflected(packet);

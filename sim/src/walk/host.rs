@@ -77,11 +77,14 @@ impl SimHost {
     }
 
     fn walk<T>(&mut self, path: impl FnOnce(&mut Walk<'_>) -> T) -> T {
-        let Parts { now, xtables, sets, links, routing, sysctls, conntrack } = self.kernel.parts();
+        let Parts { now, xtables, sets, nft, hooks, links, routing, sysctls, conntrack } =
+            self.kernel.parts();
         path(&mut Walk {
             now,
             xtables,
             sets,
+            nft,
+            hooks,
             links,
             routing,
             sysctls,

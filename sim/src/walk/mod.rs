@@ -1,7 +1,7 @@
 //! The packet walk: what the kernel's objects do to a packet.
 //!
 //! A [`SimHost`] is a kernel with sockets. A packet enters one of its interfaces or is sent by
-//! a local process, and goes through connection tracking, the tables of iptables, policy routing,
+//! a local process, and goes through connection tracking, the tables of iptables and nftables, policy routing,
 //! forwarding or delivery as the Linux kernel does it; the result is a [`Trace`]. What the
 //! simulation does not understand it refuses with a [`Refusal`]: it never assumes.
 //!
@@ -11,10 +11,12 @@
 mod address;
 mod answer;
 mod deliver;
+mod hooks;
 mod host;
 mod matches;
 mod nat;
 mod network;
+mod nft;
 mod packet;
 mod path;
 mod random;
@@ -32,5 +34,6 @@ pub use random::Random;
 pub use refusal::Refusal;
 pub use sockets::{Connection, ConnectionState, Sockets};
 pub use trace::{
-    Decision, DropCause, Membership, Outcome, Receiver, Relation, RulePlace, Step, Trace,
+    Decision, DropCause, Membership, NftAction, Outcome, Receiver, Relation, RulePlace, RuleTable,
+    Step, Trace,
 };

@@ -2,8 +2,8 @@
 
 use std::net::IpAddr;
 
-use smartnat_core::model::ServiceEndpoint;
-use smartnat_core::objects::{BuiltinHook, FlowTuple, Layer4, PortMapping, XtTable};
+use smartnat_core::model::{Family, ServiceEndpoint};
+use smartnat_core::objects::{BuiltinHook, FlowTuple, Layer4, PortMapping};
 
 use super::address;
 use super::packet::{Icmp, Packet, Payload, Quoted};
@@ -62,13 +62,13 @@ struct Range {
 }
 
 impl<'k> Walk<'k> {
-    /// The hook of table nat (`nf_nat_inet_fn`). Its rules see the first packet alone.
+    /// The hook of translation (`nf_nat_inet_fn`). Its rules see the first packet alone.
     pub(super) fn translate(
         &mut self,
         hook: BuiltinHook,
         flight: &mut Flight<'k>,
     ) -> Result<(), Halt> {
-        if !self.xtables.translates(flight.packet.family()) {
+        if !self.translates(flight.packet.family()) {
             return Ok(());
         }
         let Tracking::Of { slot, relation, direction } = flight.tracking else { return Ok(()) };
@@ -81,7 +81,7 @@ impl<'k> Walk<'k> {
             return Ok(());
         }
         if relation != Relation::Established && !end.settled(&self.slots[slot].entry) {
-            self.table(XtTable::Nat, hook, flight)?;
+            self.translating_chains(hook, end, slot, flight)?;
             if !end.settled(&self.slots[slot].entry) {
                 self.settle_as_is(slot, end);
             }
@@ -90,6 +90,29 @@ impl<'k> Walk<'k> {
             return Err(Halt::Dropped(DropCause::OtherInterface));
         }
         self.rewrite(slot, direction, end, &mut flight.packet);
+        Ok(())
+    }
+
+    /// Whether the hooks of translation are registered.
+    pub(super) fn translates(&self, family: Family) -> bool {
+        self.xtables.translates(family) || self.nft.translates()
+    }
+
+    /// One after the other, until one has settled the connection's end.
+    fn translating_chains(
+        &mut self,
+        hook: BuiltinHook,
+        end: End,
+        slot: usize,
+        flight: &mut Flight<'k>,
+    ) -> Result<(), Halt> {
+        let hooks = self.hooks;
+        for hooked in hooks.at(flight.packet.family(), hook).iter().filter(|hooked| hooked.nat) {
+            self.enter(hooked, hook, flight)?;
+            if end.settled(&self.slots[slot].entry) {
+                break;
+            }
+        }
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use smartnat_core::model::{Family, Timestamp};
-use smartnat_core::objects::{BuiltinHook, SysctlKey, XtTable};
+use smartnat_core::objects::{BuiltinHook, SysctlKey};
 
 use super::address;
 use super::packet::{IcmpError, Packet};
@@ -11,9 +11,11 @@ use super::random::Random;
 use super::refusal::Refusal;
 use super::route::{Fib, Found, Hop, LOOPBACK, Query};
 use super::sockets::Sockets;
-use super::trace::{Decision, DropCause, Outcome, Step, Trace};
+use super::trace::{Decision, DropCause, Outcome, RuleTable, Step, Trace};
 use super::track::{Slot, Tracking};
-use crate::kernel::{Conntrack, Links, Routing, Sets, Sysctls, Xtables};
+use crate::kernel::{
+    CONNTRACK, Conntrack, Hooks, Links, Nftables, Routing, Sets, Sysctls, Xtables,
+};
 
 /// Packets that may follow from one on one host.
 const MAX_ANSWERS: usize = 16;
@@ -23,6 +25,8 @@ pub(super) struct Walk<'k> {
     pub(super) now: Timestamp,
     pub(super) xtables: &'k Xtables,
     pub(super) sets: &'k mut Sets,
+    pub(super) nft: &'k mut Nftables,
+    pub(super) hooks: &'k Hooks,
     pub(super) links: &'k Links,
     pub(super) routing: &'k Routing,
     pub(super) sysctls: &'k Sysctls,
@@ -46,6 +50,8 @@ pub(super) struct Flight<'k> {
     pub(super) input: Option<&'k str>,
     pub(super) output: Option<&'k str>,
     pub(super) next_hop: Option<IpAddr>,
+    /// Where a packet of the host itself goes, by the last look for a route.
+    pub(super) exit: Option<Exit<'k>>,
 }
 
 /// Why a packet goes no further.
@@ -62,13 +68,13 @@ impl From<Refusal> for Halt {
 
 impl<'k> Flight<'k> {
     pub(super) fn new(packet: Packet, input: Option<&'k str>) -> Self {
-        Self { packet, tracking: Tracking::Unseen, input, output: None, next_hop: None }
+        Self { packet, tracking: Tracking::Unseen, input, output: None, next_hop: None, exit: None }
     }
 }
 
 /// Where a packet goes next.
-#[derive(Clone, Copy)]
-struct Exit<'k> {
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Exit<'k> {
     interface: &'k str,
     next_hop: IpAddr,
 }
@@ -130,10 +136,9 @@ impl<'k> Walk<'k> {
     }
 
     fn prerouting(&mut self, flight: &mut Flight<'k>) -> Result<(), Halt> {
-        self.table(XtTable::Raw, BuiltinHook::Prerouting, flight)?;
+        self.hook(BuiltinHook::Prerouting, ..CONNTRACK, flight)?;
         self.track(flight)?;
-        self.table(XtTable::Mangle, BuiltinHook::Prerouting, flight)?;
-        self.translate(BuiltinHook::Prerouting, flight)
+        self.translating_hook(BuiltinHook::Prerouting, CONNTRACK.., flight)
     }
 
     /// `ip_route_input_slow`, `ip6_route_input`.
@@ -177,7 +182,7 @@ impl<'k> Walk<'k> {
     }
 
     /// Broadcast and multicast are not modelled.
-    fn refuse_groups(&self, packet: &Packet) -> Result<(), Refusal> {
+    pub(super) fn refuse_groups(&self, packet: &Packet) -> Result<(), Refusal> {
         let to = packet.destination;
         let broadcast = |to: IpAddr| {
             to == IpAddr::V4(Ipv4Addr::BROADCAST)
@@ -230,19 +235,16 @@ impl<'k> Walk<'k> {
         }
         flight.packet.ttl -= 1;
         flight.output = Some(hop.interface);
-        self.table(XtTable::Mangle, BuiltinHook::Forward, flight)?;
-        self.table(XtTable::Filter, BuiltinHook::Forward, flight)?;
+        self.hook(BuiltinHook::Forward, .., flight)?;
         let next_hop = hop.next_hop(flight.packet.destination);
         self.leave(flight, Exit { interface: hop.interface, next_hop })
     }
 
     /// POSTROUTING, then the link.
     fn leave(&mut self, flight: &mut Flight<'k>, exit: Exit<'k>) -> Result<Outcome, Halt> {
-        flight.input = None;
         flight.output = Some(exit.interface);
         flight.next_hop = Some(exit.next_hop);
-        self.table(XtTable::Mangle, BuiltinHook::Postrouting, flight)?;
-        self.translate(BuiltinHook::Postrouting, flight)?;
+        self.translating_hook(BuiltinHook::Postrouting, .., flight)?;
         self.confirm(flight)?;
         if exit.interface == LOOPBACK {
             return self.loop_back(flight);
@@ -275,9 +277,7 @@ impl<'k> Walk<'k> {
 
     /// INPUT, then the sockets.
     fn take_in(&mut self, flight: &mut Flight<'k>) -> Result<Outcome, Halt> {
-        self.table(XtTable::Mangle, BuiltinHook::Input, flight)?;
-        self.table(XtTable::Filter, BuiltinHook::Input, flight)?;
-        self.translate(BuiltinHook::Input, flight)?;
+        self.translating_hook(BuiltinHook::Input, .., flight)?;
         self.confirm(flight)?;
         self.deliver(flight)
     }
@@ -285,32 +285,23 @@ impl<'k> Walk<'k> {
     /// A packet of the host: routing, OUTPUT, routing again where a table changed what it depends on.
     fn go_out(&mut self, flight: &mut Flight<'k>) -> Result<Outcome, Halt> {
         self.refuse_groups(&flight.packet)?;
-        let Some(mut exit) = self.route_out(&mut flight.packet)? else {
+        let Some(exit) = self.route_out(&mut flight.packet)? else {
             return Err(Halt::Dropped(DropCause::NoRoute));
         };
-        flight.output = Some(exit.interface);
-        let mark = flight.packet.mark;
-        self.table(XtTable::Raw, BuiltinHook::Output, flight)?;
+        // state->out stays the first route's for all of OUTPUT.
+        (flight.output, flight.exit) = (Some(exit.interface), Some(exit));
+        self.hook(BuiltinHook::Output, ..CONNTRACK, flight)?;
         self.track(flight)?;
-        self.table(XtTable::Mangle, BuiltinHook::Output, flight)?;
-        // ipt_mangle_out, nf_route_table_hook4: "Reroute for ANY change."
-        if flight.packet.mark != mark {
-            exit = self.route_again(flight, XtTable::Mangle)?;
-        }
-        self.translate(BuiltinHook::Output, flight)?;
-        if self.destination_was_translated(flight) {
-            exit = self.route_again(flight, XtTable::Nat)?;
-        }
-        // state->out is still the first route's.
-        self.table(XtTable::Filter, BuiltinHook::Output, flight)?;
+        self.translating_hook(BuiltinHook::Output, CONNTRACK.., flight)?;
+        let exit = flight.exit.unwrap_or(exit);
         self.leave(flight, exit)
     }
 
     /// `nf_nat_ipv4_local_fn` compares addresses of the connection, not of the packet.
-    fn destination_was_translated(&self, flight: &Flight<'k>) -> bool {
+    pub(super) fn destination_was_translated(&self, flight: &Flight<'k>) -> bool {
         let Tracking::Of { slot, direction, .. } = flight.tracking else { return false };
         let entry = &self.slots[slot].entry;
-        self.xtables.translates(flight.packet.family())
+        self.translates(flight.packet.family())
             && entry.tuple(direction).destination != entry.tuple(direction.opposite()).source
     }
 
@@ -329,8 +320,16 @@ impl<'k> Walk<'k> {
     }
 
     /// `ip_route_me_harder`, `ip6_route_me_harder`.
-    fn route_again(&mut self, flight: &mut Flight<'k>, why: XtTable) -> Result<Exit<'k>, Halt> {
-        self.route_out(&mut flight.packet)?.ok_or(Halt::Dropped(DropCause::NoRouteAfter(why)))
+    pub(super) fn route_again(
+        &mut self,
+        flight: &mut Flight<'k>,
+        why: impl FnOnce() -> RuleTable,
+    ) -> Result<(), Halt> {
+        flight.exit = self.route_out(&mut flight.packet)?;
+        match flight.exit {
+            Some(_) => Ok(()),
+            None => Err(Halt::Dropped(DropCause::NoRouteAfter(why()))),
+        }
     }
 
     /// `ip_route_output_key`, `ip6_route_output`; chooses the source of a packet that has none.

@@ -22,6 +22,11 @@ impl Random {
         z ^ (z >> 31)
     }
 
+    /// 32 random bits.
+    pub fn next_32(&mut self) -> u32 {
+        u32::try_from(self.next_64() >> 32).expect("32 bits")
+    }
+
     /// 31 random bits.
     pub fn next_31(&mut self) -> u32 {
         u32::try_from(self.next_64() >> 33).expect("31 bits")

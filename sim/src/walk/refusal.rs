@@ -19,6 +19,18 @@ pub enum Refusal {
         /// The rule as the kernel printed it.
         text: String,
     },
+    /// A rule of nftables with an expression that is known by its name alone.
+    #[error("rule {index} of chain {chain} in table inet {table} is not understood: {text}")]
+    NftRule {
+        /// Table.
+        table: String,
+        /// Chain.
+        chain: String,
+        /// Position in the chain, from 1.
+        index: usize,
+        /// The expression.
+        text: String,
+    },
     /// A rule of policy routing that is known by its text alone.
     #[error("routing rule {priority} is not understood: {text}")]
     RoutingRule {

@@ -21,7 +21,7 @@ struct Place<'k> {
 impl Place<'_> {
     fn rule(&self, index: usize) -> RulePlace {
         RulePlace {
-            table: self.table.id().table,
+            table: self.table.id().table.into(),
             hook: self.hook,
             chain: self.chain.to_owned(),
             index: index + 1,
@@ -56,8 +56,8 @@ impl<'k> Walk<'k> {
         }
         let accepted = chain.policy == Policy::Accept;
         if !accepted {
-            self.note(|| Step::Policy { table, hook, accepted });
-            return Err(Halt::Dropped(DropCause::Policy(table, hook)));
+            self.note(|| Step::Policy { table: table.into(), hook, accepted });
+            return Err(Halt::Dropped(DropCause::Policy(table.into(), hook)));
         }
         Ok(())
     }

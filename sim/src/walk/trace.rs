@@ -7,7 +7,8 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use smartnat_core::model::ServiceEndpoint;
-use smartnat_core::objects::{BuiltinHook, XtTable, XtTarget};
+use smartnat_core::objects::nft::{NatKind, NftName, NftVerdict, SetUpdate};
+use smartnat_core::objects::{BuiltinHook, RejectWith, XtTable, XtTarget};
 
 use super::packet::Packet;
 use crate::kernel::Direction;
@@ -77,11 +78,11 @@ pub enum DropCause {
     /// A rule rejects it, with an answer.
     Rejected(RulePlace),
     /// The policy of a built-in chain.
-    Policy(XtTable, BuiltinHook),
+    Policy(RuleTable, BuiltinHook),
     /// No route to its destination.
     NoRoute,
     /// The packet's mark or destination changed and there is no route any more.
-    NoRouteAfter(XtTable),
+    NoRouteAfter(RuleTable),
     /// This host does not forward.
     NotForwarding,
     /// Reverse-path filter: no route, or another interface leads back to its source.
@@ -102,12 +103,58 @@ pub enum DropCause {
     LinkDown,
 }
 
+/// A table with rules.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RuleTable {
+    /// Of iptables.
+    Xtables(XtTable),
+    /// Of nftables, family inet, by name.
+    Nftables(String),
+}
+
+impl From<XtTable> for RuleTable {
+    fn from(table: XtTable) -> Self {
+        Self::Xtables(table)
+    }
+}
+
+/// What a rule of nftables did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NftAction {
+    /// Its verdict, or an element's.
+    Verdict(NftVerdict),
+    /// Refused the packet with an answer.
+    Rejected(RejectWith),
+    /// The packet's mark from then on.
+    Marked(u32),
+    /// The connection's mark from then on.
+    ConnectionMarked(u32),
+    /// Chose what an end of the connection is translated to.
+    Translated {
+        /// Which end.
+        kind: NatKind,
+        /// The address.
+        address: IpAddr,
+        /// The port; absent: it stays.
+        port: Option<u16>,
+    },
+    /// Took the address of the interface as the connection's source.
+    Masqueraded,
+    /// Changed a dynamic set.
+    SetChanged {
+        /// Which.
+        set: NftName,
+        /// How.
+        update: SetUpdate,
+    },
+}
+
 /// A rule's place.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RulePlace {
     /// Table.
-    pub table: XtTable,
-    /// Built-in chain where the traversal began.
+    pub table: RuleTable,
+    /// Hook where the traversal began.
     pub hook: BuiltinHook,
     /// Chain of the rule.
     pub chain: String,
@@ -129,11 +176,20 @@ pub enum Step {
         /// Its comment.
         comment: Option<String>,
     },
+    /// A rule of nftables held, or did something before it ceased to.
+    NftRule {
+        /// Which.
+        place: RulePlace,
+        /// What it did.
+        actions: Vec<NftAction>,
+        /// The comment of the element that it found, or its own.
+        comment: Option<String>,
+    },
     /// No rule decided.
     Policy {
         /// Table.
-        table: XtTable,
-        /// Built-in chain.
+        table: RuleTable,
+        /// Hook.
         hook: BuiltinHook,
         /// Whether the packet goes on.
         accepted: bool,

@@ -73,7 +73,8 @@ impl Walk<'_> {
     pub(super) fn track(&mut self, flight: &mut Flight<'_>) -> Result<(), Halt> {
         let family = flight.packet.family();
         // "Previously seen (loopback or untracked)? Ignore."
-        if flight.tracking == Tracking::Unseen && self.xtables.tracks(family) {
+        let tracks = self.xtables.tracks(family) || self.nft.tracks();
+        if flight.tracking == Tracking::Unseen && tracks {
             flight.tracking = match flight.packet.payload {
                 Payload::Icmp(Icmp::Error { quoted, .. }) => self.relate(&flight.packet, &quoted),
                 Payload::Icmp(Icmp::Other { kind, code }) => other_message(family, kind, code)?,

@@ -148,7 +148,6 @@ fn look(state: &KernelState, object: &Touched) -> Option<String> {
             }
             set.elements.iter().find(|e| e.to_string() == object.part).map(ToString::to_string)
         }
-        Domain::Nftables => None,
         Domain::Routing => {
             let route = |r: &&smartnat_core::objects::Route| {
                 format!("{} in {}", r.destination, r.table) == object.name
@@ -161,7 +160,7 @@ fn look(state: &KernelState, object: &Touched) -> Option<String> {
             .iter()
             .find(|(key, _)| format!("sysctl {key}") == object.name)
             .map(|(_, value)| format!("{value:?}")),
-        Domain::Flows => None,
+        Domain::Nftables | Domain::Flows => None,
     }
 }
 

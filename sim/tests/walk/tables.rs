@@ -300,5 +300,5 @@ fn the_policy_of_a_table_is_named() {
     let packet = udp((SIDES[0].client, 1000), (SIDES[0].server, 53));
     let trace = host.receive(LEFT, packet).expect("all is understood");
     let hook = smartnat_core::objects::BuiltinHook::Forward;
-    assert_eq!(dropped(&trace), &DropCause::Policy(XtTable::Filter, hook));
+    assert_eq!(dropped(&trace), &DropCause::Policy(XtTable::Filter.into(), hook));
 }

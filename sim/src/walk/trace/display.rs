@@ -2,9 +2,13 @@
 
 use std::fmt;
 
+use smartnat_core::objects::nft::{NatKind, SetUpdate};
 use smartnat_core::objects::{PortMapping, RejectWith, XtTarget};
 
-use super::{Decision, DropCause, Membership, Outcome, Receiver, Relation, RulePlace, Step, Trace};
+use super::{
+    Decision, DropCause, Membership, NftAction, Outcome, Receiver, Relation, RulePlace, RuleTable,
+    Step, Trace,
+};
 use crate::kernel::Direction;
 
 impl fmt::Display for Trace {
@@ -36,9 +40,18 @@ impl fmt::Display for Step {
                 write!(f, "{place}: {}", Action(target))?;
                 comment.iter().try_for_each(|text| write!(f, " ({text})"))
             }
+            Self::NftRule { place, actions, comment } => {
+                write!(f, "{place}: ")?;
+                let mut words = actions.iter().map(NftAction::to_string).collect::<Vec<_>>();
+                if words.is_empty() {
+                    words.push("holds".into());
+                }
+                f.write_str(&words.join(", "))?;
+                comment.iter().try_for_each(|text| write!(f, " ({text})"))
+            }
             Self::Policy { table, hook, accepted } => {
                 let policy = if *accepted { "accept" } else { "drop" };
-                write!(f, "{} {}: policy {policy}", table.name(), hook.name())
+                write!(f, "{table} {}: policy {policy}", hook.name())
             }
             Self::SourceTranslated { from, to } => write!(f, "source {from} becomes {to}"),
             Self::DestinationTranslated { from, to } => {
@@ -51,9 +64,40 @@ impl fmt::Display for Step {
     }
 }
 
+impl fmt::Display for RuleTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Xtables(table) => f.write_str(table.name()),
+            Self::Nftables(name) => write!(f, "inet {name}"),
+        }
+    }
+}
+
+impl fmt::Display for NftAction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Verdict(verdict) => write!(f, "{verdict}"),
+            Self::Rejected(with) => write!(f, "{}", Refused(*with)),
+            Self::Marked(mark) => write!(f, "mark {mark:#x}"),
+            Self::ConnectionMarked(mark) => write!(f, "connection mark {mark:#x}"),
+            Self::Translated { kind, address, port } => {
+                let end = match kind {
+                    NatKind::Source => "source",
+                    NatKind::Destination => "destination",
+                };
+                write!(f, "translate {end} to {address}")?;
+                port.iter().try_for_each(|port| write!(f, " port {port}"))
+            }
+            Self::Masqueraded => f.write_str("masquerade"),
+            Self::SetChanged { set, update: SetUpdate::Update } => write!(f, "update {set}"),
+            Self::SetChanged { set, update: SetUpdate::Delete } => write!(f, "delete from {set}"),
+        }
+    }
+}
+
 impl fmt::Display for RulePlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.table.name(), self.hook.name())?;
+        write!(f, "{} {}", self.table, self.hook.name())?;
         if self.chain != self.hook.name() {
             write!(f, " > {}", self.chain)?;
         }
@@ -126,9 +170,9 @@ impl fmt::Display for DropCause {
         match self {
             Self::Rule(place) => write!(f, "{place}"),
             Self::Rejected(place) => write!(f, "rejected by {place}"),
-            Self::Policy(table, hook) => write!(f, "policy of {} {}", table.name(), hook.name()),
+            Self::Policy(table, hook) => write!(f, "policy of {table} {}", hook.name()),
             Self::NoRoute => f.write_str("no route"),
-            Self::NoRouteAfter(table) => write!(f, "no route after table {}", table.name()),
+            Self::NoRouteAfter(table) => write!(f, "no route after table {table}"),
             Self::NotForwarding => f.write_str("this host does not forward"),
             Self::ReversePath => f.write_str("reverse-path filter"),
             Self::Martian => f.write_str("impossible address"),
@@ -142,6 +186,17 @@ impl fmt::Display for DropCause {
     }
 }
 
+struct Refused(RejectWith);
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            RejectWith::TcpReset => "reject with a TCP reset",
+            RejectWith::PortUnreachable => "reject with port unreachable",
+        })
+    }
+}
+
 struct Action<'a>(&'a XtTarget);
 
 impl fmt::Display for Action<'_> {
@@ -151,10 +206,7 @@ impl fmt::Display for Action<'_> {
             XtTarget::Accept => f.write_str("accept"),
             XtTarget::Drop => f.write_str("drop"),
             XtTarget::Return => f.write_str("return"),
-            XtTarget::Reject(RejectWith::TcpReset) => f.write_str("reject with a TCP reset"),
-            XtTarget::Reject(RejectWith::PortUnreachable) => {
-                f.write_str("reject with port unreachable")
-            }
+            XtTarget::Reject(with) => write!(f, "{}", Refused(*with)),
             XtTarget::DestinationNat { address, ports } => {
                 write!(f, "translate destination to {address}")?;
                 match ports {

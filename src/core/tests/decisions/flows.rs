@@ -321,7 +321,8 @@ fn ended_connections_are_held_back_before_they_are_deleted() {
     ping.key.original.protocol = 1;
     ping.key.original.layer4 = Layer4::Icmp { kind: 8, code: 0, id: 3 };
     let all = [seen_as_gateway, seen_as_client, from_pod, ping];
-    let transactions = end_flows(&all, marks(), &BTreeMap::new());
+    let transactions =
+        end_flows(&all, marks(), &BTreeMap::new(), smartnat_core::model::Backend::Iptables);
 
     let quarantined = |ip_: &str, protocol, port, other: &str| NetworkOp::AddElement {
         set: quarantine_set(Family::V4),
@@ -341,11 +342,26 @@ fn ended_connections_are_held_back_before_they_are_deleted() {
 
     // The pod leaves with another address from now on: its next packet is translated anew.
     let plane = EgressPlane { uplink: "ext1".into(), pods: [ip("10.1.0.20")].into() };
-    let still = end_flows(&[from_pod], marks(), &BTreeMap::from([(ip(EXT1), plane)]));
+    let still = end_flows(
+        &[from_pod],
+        marks(),
+        &BTreeMap::from([(ip(EXT1), plane)]),
+        smartnat_core::model::Backend::Iptables,
+    );
     assert_eq!(still.iter().map(|t| t.domain).collect::<Vec<_>>(), [Domain::Flows]);
 
-    assert_eq!(end_flows(&[], marks(), &BTreeMap::new()), []);
-    let domains: Vec<Domain> =
-        end_flows(&[seen_as_gateway], marks(), &BTreeMap::new()).iter().map(|t| t.domain).collect();
+    assert_eq!(
+        end_flows(&[], marks(), &BTreeMap::new(), smartnat_core::model::Backend::Iptables),
+        []
+    );
+    let domains: Vec<Domain> = end_flows(
+        &[seen_as_gateway],
+        marks(),
+        &BTreeMap::new(),
+        smartnat_core::model::Backend::Iptables,
+    )
+    .iter()
+    .map(|t| t.domain)
+    .collect();
     assert_eq!(domains, [Domain::Flows], "no empty transaction");
 }

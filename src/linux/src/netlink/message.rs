@@ -75,7 +75,7 @@ impl Message {
     }
 
     /// Appends the message to `buffer` as it goes to the kernel.
-    pub(super) fn write(&self, buffer: &mut Vec<u8>, flags: u16, sequence: u32) {
+    pub(crate) fn write(&self, buffer: &mut Vec<u8>, flags: u16, sequence: u32) {
         let start = buffer.len();
         buffer.extend_from_slice(&self.bytes);
         let modifiers = u16::from_ne_bytes([self.bytes[6], self.bytes[7]]);

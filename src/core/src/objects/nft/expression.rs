@@ -76,7 +76,7 @@ pub enum LookupResult {
 pub enum SetUpdate {
     /// Adds if it is not there; refreshes its timeout if it is. Its value stays.
     Update,
-    /// Deletes; the rule does not go on where there is none.
+    /// Deletes, if it is there; the rule goes on in either case. A map wants a value here too.
     Delete,
 }
 

@@ -1,0 +1,238 @@
+//! What changes cost.
+
+use std::collections::BTreeSet;
+
+use crate::results::{Control, Results};
+use crate::stats::{Spread, median, slope};
+use crate::subjects::Subject;
+use crate::svg::Series;
+use crate::worker::{Changes, Cold, Kind};
+
+use super::table::{Table, number, spread};
+
+const MILLI: f64 = 1e-3;
+
+/// A part of what was measured, and the factor to the unit of its column.
+type Figure<T> = (fn(&T) -> f64, f64);
+
+fn name(control: &Control) -> String {
+    Subject::find(&control.subject).map_or(control.subject.as_str(), |s| s.name).into()
+}
+
+/// Why a part is missing that no run has.
+fn why(control: &Control) -> String {
+    let reasons: BTreeSet<&str> =
+        control.runs.iter().filter_map(|run| run.missing.as_deref()).collect();
+    let text = reasons.into_iter().collect::<Vec<_>>().join("; ");
+    if text.is_empty() { text } else { format!("not measured: {text}") }
+}
+
+fn of_cold(control: &Control, part: fn(&Cold) -> f64, unit: f64) -> Option<Spread> {
+    Spread::of(control.runs.iter().filter_map(|r| r.cold.as_ref()).map(|c| part(c) * unit))
+}
+
+fn of_changes(
+    control: &Control,
+    kind: Kind,
+    part: fn(&Changes) -> f64,
+    unit: f64,
+) -> Option<Spread> {
+    let changes = control.runs.iter().filter_map(|run| run.changes.get(&kind));
+    Spread::of(changes.map(|c| part(c) * unit))
+}
+
+fn middle(spread: Option<Spread>) -> String {
+    spread.map_or_else(String::new, |s| number(s.median))
+}
+
+#[allow(clippy::cast_precision_loss, reason = "counts and times stay far below 2^52")]
+pub(super) fn cold_table(results: &Results) -> String {
+    let head = [
+        "",
+        "Mappings",
+        "time, ms",
+        "core, ms",
+        "apply, ms",
+        "read, ms",
+        "operations",
+        "processes",
+        "processor, ms",
+        "of children, ms",
+        "memory, MiB",
+        "",
+    ];
+    let parts: [Figure<Cold>; 9] = [
+        (|c| c.core_us, MILLI),
+        (|c| c.apply_us, MILLI),
+        (|c| c.read_us, MILLI),
+        (|c| c.operations as f64, 1.0),
+        (|c| c.processes as f64, 1.0),
+        (|c| c.processor.own_us as f64, MILLI),
+        (|c| c.processor.children_us as f64, MILLI),
+        (|c| c.peak_kib as f64, 1.0 / 1024.0),
+        (Cold::total_us, MILLI),
+    ];
+    let mut table = Table::new(&head);
+    for control in &results.control {
+        let (total, rest) = parts.split_last().expect("a constant list");
+        let lead = [name(control), number(f64::from(control.size))];
+        let first = spread(of_cold(control, total.0, total.1));
+        let cells = rest.iter().map(|(part, unit)| middle(of_cold(control, *part, *unit)));
+        let missing = first.is_empty().then(|| why(control));
+        table.row(lead.into_iter().chain([first]).chain(cells).chain(missing));
+    }
+    table.to_string()
+}
+
+#[allow(clippy::cast_precision_loss, reason = "memory stays far below 2^52 KiB")]
+fn memory(changes: &Changes) -> f64 {
+    changes.peak_kib as f64
+}
+
+/// Kinds of single changes, for people.
+const SINGLE: [(Kind, &str); 3] = [
+    (Kind::Endpoint, "one endpoint replaced"),
+    (Kind::Added, "one Mapping added"),
+    (Kind::Deleted, "one Mapping deleted"),
+];
+
+pub(super) fn change_table(results: &Results) -> String {
+    let head = [
+        "change",
+        "",
+        "Mappings",
+        "applied, ms",
+        "at rest, ms",
+        "p99, ms",
+        "core, ms",
+        "apply, ms",
+        "read, ms",
+        "operations",
+        "processes",
+        "processor, ms",
+        "of children, ms",
+        "made",
+    ];
+    let parts: [Figure<Changes>; 8] = [
+        (|c| c.p99_us, MILLI),
+        (|c| c.core_us, MILLI),
+        (|c| c.apply_us, MILLI),
+        (|c| c.read_us, MILLI),
+        (|c| c.operations, 1.0),
+        (|c| c.processes, 1.0),
+        (|c| c.own_us, MILLI),
+        (|c| c.children_us, MILLI),
+    ];
+    let mut table = Table::new(&head);
+    for (kind, told) in SINGLE {
+        for control in &results.control {
+            let lead = [told.to_owned(), name(control), number(f64::from(control.size))];
+            let applied = of_changes(control, kind, |c| c.applied_us, MILLI);
+            if applied.is_none() {
+                table.row(lead.into_iter().chain([why(control)]));
+                continue;
+            }
+            let times = [applied, of_changes(control, kind, |c| c.median_us, MILLI)].map(spread);
+            let cells = parts.iter().map(|(p, unit)| middle(of_changes(control, kind, *p, *unit)));
+            let made = made(control, kind);
+            table.row(lead.into_iter().chain(times).chain(cells).chain([made]));
+        }
+    }
+    table.to_string()
+}
+
+/// How many of all that were asked for.
+fn made(control: &Control, kind: Kind) -> String {
+    let all = || control.runs.iter().filter_map(|run| run.changes.get(&kind));
+    let (made, asked): (u32, u32) = (all().map(|c| c.made).sum(), all().map(|c| c.asked).sum());
+    format!("{made} of {asked}")
+}
+
+pub(super) fn rolling_table(results: &Results) -> String {
+    let head = [
+        "",
+        "Mappings",
+        "a pod applied, ms",
+        "at rest, ms",
+        "p99, ms",
+        "all, s",
+        "processor, ms a pod",
+        "of children, ms a pod",
+        "memory, MiB",
+        "made",
+    ];
+    let mut table = Table::new(&head);
+    for control in &results.control {
+        let lead = [name(control), number(f64::from(control.size))];
+        let of = |part, unit| of_changes(control, Kind::Rolling, part, unit);
+        let applied = of(|c| c.applied_us, MILLI);
+        if applied.is_none() {
+            table.row(lead.into_iter().chain([why(control)]));
+            continue;
+        }
+        let cells = [
+            spread(applied),
+            middle(of(|c| c.median_us, MILLI)),
+            middle(of(|c| c.p99_us, MILLI)),
+            spread(of(|c| c.all_us, 1e-6)),
+            middle(of(|c| c.own_us, MILLI)),
+            middle(of(|c| c.children_us, MILLI)),
+            middle(of(memory, 1.0 / 1024.0)),
+            made(control, Kind::Rolling),
+        ];
+        table.row(lead.into_iter().chain(cells));
+    }
+    table.to_string()
+}
+
+/// Subjects in the order of the results.
+fn subjects(results: &Results) -> Vec<&str> {
+    let mut keys: Vec<&str> = Vec::new();
+    for control in &results.control {
+        if !keys.contains(&control.subject.as_str()) {
+            keys.push(&control.subject);
+        }
+    }
+    keys
+}
+
+/// Number of Mappings and median of a change in microseconds.
+fn points(results: &Results, subject: &str, kind: Kind) -> Vec<(f64, f64)> {
+    let own = results.control.iter().filter(|control| control.subject == subject);
+    let point = |control: &Control| {
+        let medians = control.runs.iter().filter_map(|run| run.changes.get(&kind));
+        Some((f64::from(control.size), median(medians.map(|c| c.median_us))?))
+    };
+    own.filter_map(point).collect()
+}
+
+/// What each further thousand of Mappings adds to a change, and how often the cost of the smallest size the
+/// largest has.
+pub(super) fn slope_table(results: &Results) -> String {
+    let head = ["change", "", "µs for each 1,000 Mappings more", "largest to smallest size"];
+    let mut table = Table::new(&head);
+    for (kind, told) in SINGLE {
+        for subject in subjects(results) {
+            let points = points(results, subject, kind);
+            let growth = slope(&points).map(|by_one| number(by_one * 1000.0)).unwrap_or_default();
+            let ends = points.first().zip(points.last()).filter(|(a, b)| a != b);
+            let ratio = ends.map(|((from, few), (to, many))| {
+                format!("{:.2} ({} to {})", many / few, number(*from), number(*to))
+            });
+            let name = Subject::find(subject).map_or(subject, |s| s.name);
+            table.row([told.into(), name.into(), growth, ratio.unwrap_or_default()]);
+        }
+    }
+    table.to_string()
+}
+
+/// Milliseconds of one replaced endpoint by size, a line a subject.
+pub(super) fn change_series(results: &Results) -> Vec<Series> {
+    let line = |subject| {
+        let points = points(results, subject, Kind::Endpoint).into_iter();
+        let name = Subject::find(subject).map_or(subject, |s| s.name);
+        let style = Subject::place(subject);
+        Series { name: name.into(), style, points: points.map(|(x, y)| (x, y * MILLI)).collect() }
+    };
+    subjects(results).into_iter().map(line).collect()
+}
