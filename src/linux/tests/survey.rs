@@ -18,7 +18,7 @@ fn uplinks(guarded: bool) -> Uplinks {
 }
 
 fn look(guarded: bool) -> Survey {
-    survey(IptablesFlavour::Nft, XtablesSettings::default(), &uplinks(guarded))
+    survey(Some(IptablesFlavour::Nft), XtablesSettings::default(), &uplinks(guarded))
 }
 
 fn users() -> BTreeMap<Family, Vec<String>> {
@@ -153,5 +153,27 @@ fn translations_of_nftables_in_a_table_of_iptables_are_found() {
         assert!(told[&Family::V4][0].contains("cannot read"), "{told:?}");
         let messages = look(true).messages();
         assert!(messages.iter().any(|m| m.contains("cannot be read: table nat")), "{messages:?}");
+    });
+}
+
+#[test]
+fn our_own_table_is_not_foreign_and_drops_of_others_concern_it() {
+    in_namespace(|| {
+        add_uplink();
+        sh("nft add table inet smartnat
+            nft add chain inet smartnat translate \
+                '{ type nat hook prerouting priority -101; policy accept; }'
+            nft add chain inet smartnat forward \
+                '{ type filter hook forward priority -150; policy accept; }'
+            nft add rule inet smartnat translate redirect
+            iptables-nft -P FORWARD DROP");
+        let native = || survey(None, XtablesSettings::default(), &uplinks(true));
+        let [told] = &native().messages()[..] else { panic!("{:?}", native().messages()) };
+        assert!(told.contains("our rules are in a table of nftables"), "{told}");
+        assert_eq!(users(), BTreeMap::new());
+        sh("nft add table ip smartnat-like
+            nft add chain ip smartnat-like forward \
+                '{ type filter hook forward priority 0; policy drop; }'");
+        assert_eq!(native().native_drops.len(), 1);
     });
 }

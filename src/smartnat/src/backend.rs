@@ -1,8 +1,11 @@
 //! The Linux kernel as configured, and what must be right before it is touched.
 
+use smartnat_core::model::{Backend, GatewayConfig};
+use smartnat_core::ops::OpError;
 use smartnat_linux::sysctl::Sysctls;
 use smartnat_linux::{
-    InstanceLock, LinuxKernel, LinuxOptions, OpenError, StateDir, XtablesSettings, predecessor,
+    InstanceLock, LinuxKernel, LinuxOptions, NftClient, OpenError, StateDir, XtablesSettings,
+    predecessor,
 };
 
 use crate::driver::{Counters, CountingKernel};
@@ -18,11 +21,52 @@ impl CountingKernel for LinuxKernel {
 /// How the kernel is to be opened.
 pub fn options(settings: &Settings) -> LinuxOptions {
     LinuxOptions {
+        backend: settings.gateway.backend,
         flavour: settings.flavour,
         state_dir: StateDir::new(&settings.state_dir),
         lock_wait_seconds: settings.lock_wait.as_secs(),
         sysctls: Sysctls::new(&settings.sysctl_dir),
     }
+}
+
+/// The settings with a backend: the one that is named, else nftables where the kernel of the
+/// calling thread's network namespace has it and lets us use it, else iptables. Reads only.
+pub fn chosen(settings: &Settings) -> Settings {
+    let mut chosen = settings.clone();
+    if settings.automatic_backend {
+        let (backend, why) = choose(NftClient::open().map(drop));
+        tracing::info!("the backend is {}: {why}", name(backend));
+        chosen.gateway = GatewayConfig { backend, ..chosen.gateway };
+        chosen.automatic_backend = false;
+    }
+    chosen
+}
+
+/// By what came of asking the kernel for nftables.
+fn choose(nftables: Result<(), OpError>) -> (Backend, String) {
+    match nftables {
+        Ok(()) => (Backend::Nftables, "the kernel has nftables".to_owned()),
+        Err(error) => (Backend::Iptables, error.to_string()),
+    }
+}
+
+/// As the setting is written.
+pub fn name(backend: Backend) -> &'static str {
+    match backend {
+        Backend::Nftables => "nftables",
+        Backend::Iptables => "iptables",
+        Backend::Simulated => "simulated",
+    }
+}
+
+/// Refuses to start on nftables that cannot be used: the kernel has none, or somebody else has a
+/// table of our name.
+pub fn require_nftables(settings: &Settings) -> Result<(), CommandError> {
+    if settings.gateway.backend != Backend::Nftables {
+        return Ok(());
+    }
+    let usable = NftClient::open().and_then(|mut client| client.observe());
+    usable.map(drop).map_err(|error| CommandError::Failed(error.to_string()))
 }
 
 /// Opens the kernel in the calling thread's network namespace.
@@ -63,4 +107,21 @@ pub fn refuse_predecessor(settings: &Settings) -> Result<(), CommandError> {
          them with `smartnat cleanup --legacy`",
         all[..all.len().min(NAMED)].join(", ")
     )))
+}
+
+#[cfg(test)]
+mod tests {
+    use smartnat_core::ops::OpErrorClass;
+
+    use super::*;
+
+    #[test]
+    fn what_the_kernel_has_is_chosen_and_the_reason_told() {
+        let (backend, why) = choose(Ok(()));
+        assert_eq!((backend, why.as_str()), (Backend::Nftables, "the kernel has nftables"));
+        let missing = OpError::new(OpErrorClass::Invalid, "nftables", "no module");
+        let (backend, why) = choose(Err(missing));
+        assert_eq!(backend, Backend::Iptables);
+        assert!(why.contains("no module"), "{why}");
+    }
 }

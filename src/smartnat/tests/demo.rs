@@ -65,6 +65,7 @@ fn the_legacy_flavour_tells_the_same_story() {
         return;
     }
     let options = DemoOptions {
+        backend: smartnat_core::model::Backend::Iptables,
         program: PROGRAM.into(),
         flavour: IptablesFlavour::Legacy,
         simulated: None,

@@ -52,7 +52,13 @@ fn wrong_values_name_setting_value_and_what_is_allowed() {
     let Some(station) = station() else { return };
     // Key of the file, flag, variable, value, what is allowed.
     let cases = [
-        ("backend", "--backend", "SMARTNAT_BACKEND", "ebpf", "iptables or simulated"),
+        (
+            "backend",
+            "--backend",
+            "SMARTNAT_BACKEND",
+            "ebpf",
+            "auto, nftables, iptables or simulated",
+        ),
         (
             "iptablesFlavour",
             "--iptables-flavour",

@@ -23,3 +23,4 @@ mod b11_host_changes;
 mod b12_foreign;
 mod b13_explain;
 mod b14_monitor;
+mod b15_nftables;

@@ -119,9 +119,10 @@ impl Station {
         command
     }
 
-    /// The same with the flavour of this test.
+    /// The same on iptables, with the flavour of this test.
     pub(crate) fn command(&self, words: &[&str]) -> Command {
         let mut command = self.bare(words);
+        command.env("SMARTNAT_BACKEND", "iptables");
         command.env("SMARTNAT_IPTABLES_FLAVOUR", self.flavour_word());
         command
     }

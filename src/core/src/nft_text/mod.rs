@@ -18,7 +18,7 @@ mod tests;
 mod value;
 
 pub use rule::render_rule;
-pub use set::{render_element, render_key, render_set};
+pub use set::{declaration, kind_of, render_element, render_key, render_set};
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -50,14 +50,17 @@ pub fn render_table(table: &NftTable) -> String {
 /// A chain with its rules, one a line.
 pub fn render_chain(sets: &NftSets, name: &NftName, chain: &NftChain) -> String {
     let mut text = format!("chain {name} {{\n");
-    if let Some(base) = chain.base {
-        let _ = writeln!(text, "\t{}", base_line(base));
-    }
-    for rule in &chain.rules {
-        let _ = writeln!(text, "\t{}", render_rule(sets, rule));
+    for line in chain_lines(sets, chain) {
+        let _ = writeln!(text, "\t{line}");
     }
     text.push_str("}\n");
     text
+}
+
+/// Where packets enter a chain by themselves, if they do, and its rules.
+pub fn chain_lines(sets: &NftSets, chain: &NftChain) -> Vec<String> {
+    let base = chain.base.map(base_line);
+    base.into_iter().chain(chain.rules.iter().map(|rule| render_rule(sets, rule))).collect()
 }
 
 fn base_line(base: NftBase) -> String {

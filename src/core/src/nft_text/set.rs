@@ -10,8 +10,7 @@ use crate::objects::nft::{
 /// A set or map with its first `most` elements in order of their keys, one a line, and how many
 /// more there are. What its elements counted is left out.
 pub fn render_set(name: &NftName, set: &NftSet, most: usize) -> String {
-    let kind = if set.spec.data == NftData::Nothing { "set" } else { "map" };
-    let mut text = format!("{kind} {name} {{\n");
+    let mut text = format!("{} {name} {{\n", kind_of(&set.spec));
     for line in declaration(&set.spec) {
         let _ = writeln!(text, "\t{line}");
     }
@@ -28,7 +27,13 @@ pub fn render_set(name: &NftName, set: &NftSet, most: usize) -> String {
     text
 }
 
-fn declaration(spec: &NftSetSpec) -> Vec<String> {
+/// `set` or `map`.
+pub fn kind_of(spec: &NftSetSpec) -> &'static str {
+    if spec.data == NftData::Nothing { "set" } else { "map" }
+}
+
+/// What a set or map is created with, line by line.
+pub fn declaration(spec: &NftSetSpec) -> Vec<String> {
     let mut lines = vec![match &spec.data {
         NftData::Nothing => format!("type {}", types(&spec.key)),
         NftData::Verdict => format!("type {} : verdict", types(&spec.key)),

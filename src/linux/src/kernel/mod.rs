@@ -1,5 +1,6 @@
 //! The Linux kernel as the core's [`Kernel`].
 
+mod netfilter;
 mod record;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,28 +9,30 @@ use std::io;
 use std::time::Duration;
 
 use smartnat_core::explain::Foreign;
-use smartnat_core::model::{Family, HostState, IptablesFlavour};
+use smartnat_core::model::{Backend, Family, HostState, IptablesFlavour};
 use smartnat_core::objects::{
-    BuiltinChain, Flow, FlowFilter, FlowKey, KernelState, ObservationScope, SET_PREFIX, SysctlKey,
-    SysctlState, XtTableId, XtTableState,
+    BuiltinChain, Flow, FlowFilter, FlowKey, KernelState, Netfilter as Scope, ObservationScope,
+    SysctlKey, SysctlState, XtTableId, XtTableState,
 };
 use smartnat_core::ops::{Domain, Kernel, NetworkOp, OpError, OpErrorClass, Transaction};
 use thiserror::Error;
 
 use crate::conntrack::ConntrackClient;
-use crate::ipset::IpsetClient;
 use crate::routing::Routing;
 use crate::survey::{Survey, Uplinks, forwarding_users, obstacles, survey};
 use crate::sysctl::{self, Sysctls};
-use crate::xtables::{Xtables, XtablesError, XtablesSettings};
+use crate::xtables::{XtablesError, XtablesSettings};
 use crate::{is_privileged, observe_host};
 
+use netfilter::Netfilter;
 use record::{KeptSysctl, Record};
 pub use record::{RecordError, StateDir};
 
 /// How the kernel is opened.
 #[derive(Clone, Debug)]
 pub struct LinuxOptions {
+    /// Which objects carry the dataplane: those of nftables, or else of iptables.
+    pub backend: Backend,
     /// Which iptables programs are used.
     pub flavour: IptablesFlavour,
     /// Where what was there before us is kept.
@@ -43,6 +46,7 @@ pub struct LinuxOptions {
 impl Default for LinuxOptions {
     fn default() -> Self {
         Self {
+            backend: Backend::Iptables,
             flavour: IptablesFlavour::Auto,
             state_dir: StateDir::default(),
             lock_wait_seconds: 10,
@@ -75,13 +79,26 @@ pub enum OpenError {
     Record(#[from] RecordError),
 }
 
+impl OpenError {
+    /// This host does not have the programs or the part of the kernel, so nothing of ours can be
+    /// there.
+    pub fn is_absent(&self) -> bool {
+        match self {
+            Self::Xtables(error) => matches!(error, XtablesError::Missing { .. }),
+            Self::Part(error) => error.class == OpErrorClass::Invalid,
+            _ => false,
+        }
+    }
+}
+
 /// The running kernel, in the network namespace of the thread that opened it.
 ///
 /// It must be used on that thread: sysctls and child processes follow the calling thread's
 /// namespace. All calls block.
 pub struct LinuxKernel {
-    xtables: Xtables,
-    sets: IpsetClient,
+    netfilter: Netfilter,
+    /// How iptables is called, also to look at what others have there.
+    xtables_settings: XtablesSettings,
     routing: Routing,
     flows: ConntrackClient,
     record: Record,
@@ -94,7 +111,7 @@ pub struct LinuxKernel {
 impl fmt::Debug for LinuxKernel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LinuxKernel")
-            .field("xtables", &self.xtables)
+            .field("netfilter", &self.netfilter)
             .field("record", &self.record)
             .finish_non_exhaustive()
     }
@@ -112,8 +129,8 @@ impl LinuxKernel {
             ..XtablesSettings::default()
         };
         Ok(Self {
-            xtables: Xtables::detect(options.flavour, settings)?,
-            sets: IpsetClient::open()?,
+            netfilter: Netfilter::open(options.backend, options.flavour, settings)?,
+            xtables_settings: settings,
             routing: Routing::open().map_err(OpenError::Routing)?,
             flows: ConntrackClient::open()?,
             record: Record::open(&options.state_dir)?,
@@ -130,23 +147,22 @@ impl LinuxKernel {
 
     /// What is foreign and matters, given the uplinks.
     pub fn survey(&self, uplinks: &Uplinks) -> Survey {
-        survey(self.flavour(), self.xtables.settings(), uplinks)
+        survey(self.flavour(), self.xtables_settings, uplinks)
     }
 
     /// What others have in the way of packets.
     pub fn obstacles(&self) -> Foreign {
-        obstacles(self.flavour(), self.xtables.settings())
+        obstacles(self.flavour(), self.xtables_settings)
     }
 
     /// What of others needs the host to forward, for people, by family.
     pub fn forwarding_users(&self) -> BTreeMap<Family, Vec<String>> {
-        forwarding_users(self.xtables.settings())
+        forwarding_users(self.xtables_settings)
     }
 
     /// Changes begun so far: requests to the kernel, writing processes, sysctl writes.
     pub fn operations(&self) -> u64 {
-        self.xtables.processes_started().writes
-            + self.sets.writes()
+        self.netfilter.writes()
             + self.routing.operations()
             + self.flows.deletions()
             + self.own_writes
@@ -154,13 +170,13 @@ impl LinuxKernel {
 
     /// Child processes started so far, those that only read included.
     pub fn processes_started(&self) -> u64 {
-        let counts = self.xtables.processes_started();
-        counts.reads + counts.writes
+        let counts = self.netfilter.xtables().map(|xtables| xtables.processes_started());
+        counts.map_or(0, |counts| counts.reads + counts.writes)
     }
 
-    /// The iptables programs in use.
-    pub fn flavour(&self) -> IptablesFlavour {
-        self.xtables.flavour().into()
+    /// The iptables programs in use; none where nftables carries the dataplane.
+    pub fn flavour(&self) -> Option<IptablesFlavour> {
+        self.netfilter.xtables().map(|xtables| xtables.flavour().into())
     }
 
     /// Forgets which built-in chains were there before us. For the end of a complete
@@ -182,7 +198,7 @@ impl LinuxKernel {
             .iter()
             .any(|op| matches!(op, NetworkOp::PutChain { .. } | NetworkOp::InsertJump { .. }));
         let missing = self.record.builtins().is_none();
-        if missing || (creates && self.xtables.observe()?.values().all(XtTableState::is_empty)) {
+        if missing || (creates && self.is_without_ours()?) {
             let builtins = self.builtins()?;
             self.record.keep_builtins(builtins).map_err(record_failure)?;
         }
@@ -190,15 +206,22 @@ impl LinuxKernel {
         Ok(())
     }
 
+    fn is_without_ours(&mut self) -> Result<bool, OpError> {
+        let Some(xtables) = self.netfilter.xtables_mut() else { return Ok(true) };
+        Ok(xtables.observe()?.values().all(XtTableState::is_empty))
+    }
+
     fn builtins(&mut self) -> Result<BTreeSet<BuiltinChain>, OpError> {
+        let Some(xtables) = self.netfilter.xtables_mut() else { return Ok(BTreeSet::new()) };
         let chains = |(table, hooks): (XtTableId, BTreeSet<_>)| {
             hooks.into_iter().map(move |hook| BuiltinChain { table, hook })
         };
-        Ok(self.xtables.builtins()?.into_iter().flat_map(chains).collect())
+        Ok(xtables.builtins()?.into_iter().flat_map(chains).collect())
     }
 
     fn observe_xtables(&mut self) -> Result<BTreeMap<XtTableId, XtTableState>, OpError> {
-        let (mut tables, shared) = self.xtables.observe_with_shared()?;
+        let Some(xtables) = self.netfilter.xtables_mut() else { return Ok(BTreeMap::new()) };
+        let (mut tables, shared) = xtables.observe_with_shared()?;
         let Some(before) = self.record.builtins() else { return Ok(tables) };
         let before = before.clone();
         for chain in self.builtins()?.difference(&before) {
@@ -302,13 +325,20 @@ impl LinuxKernel {
 
 impl Kernel for LinuxKernel {
     fn observe(&mut self, scope: &ObservationScope) -> Result<KernelState, OpError> {
+        let netfilter = match scope.netfilter {
+            Scope::All => KernelState {
+                xtables: self.observe_xtables()?,
+                sets: self.netfilter.sets()?,
+                nft: self.netfilter.table()?,
+                ..KernelState::default()
+            },
+            Scope::Nothing => KernelState::default(),
+        };
         Ok(KernelState {
-            xtables: self.observe_xtables()?,
-            sets: self.sets.observe(SET_PREFIX)?,
-            nft: None,
             rules: self.routing.rules(scope)?,
             routes: self.routing.routes(scope)?,
             sysctls: self.observe_sysctls(scope)?,
+            ..netfilter
         })
     }
 
@@ -320,10 +350,13 @@ impl Kernel for LinuxKernel {
                 let by_netlink =
                     |op: &NetworkOp| matches!(op, NetworkOp::DeleteEmptyBuiltin { .. });
                 self.own_writes += ops.iter().filter(|op| by_netlink(op)).map(|_| 1).sum::<u64>();
-                self.xtables.apply(table, ops)
+                match self.netfilter.xtables_mut() {
+                    Some(xtables) => xtables.apply(table, ops),
+                    None => Err(misplaced(&ops[0], "nftables")),
+                }
             }
-            Domain::Sets => self.sets.apply(ops),
-            Domain::Nftables => Err(misplaced(&ops[0], "nftables")),
+            Domain::Sets => self.netfilter.apply_sets(ops),
+            Domain::Nftables => self.netfilter.apply_table(ops),
             Domain::Routing => self.routing.apply(ops),
             Domain::Sysctls => ops.iter().try_for_each(|op| self.apply_sysctl(op)),
             Domain::Flows => self.delete_flows(ops),

@@ -1,6 +1,6 @@
 //! What a survey found, for people.
 
-use super::{ForeignChain, Listener, MAX_NAMED, Survey};
+use super::{ForeignChain, Listener, MAX_NAMED, NFTABLES, Survey};
 
 impl Survey {
     /// What was found, for people; many of one kind are told by their number.
@@ -41,6 +41,13 @@ impl Survey {
         let policy = format!("the policy of {at} is DROP: what no rule accepts there is dropped");
         if self.serving.is_empty() || self.serving.contains(&at.program) {
             return format!("{policy}; packets of Mappings are accepted by rules of ours");
+        }
+        if self.serving.contains(NFTABLES) {
+            return format!(
+                "{policy}, packets of Mappings too, since our rules are in a table of nftables; \
+                 make it ACCEPT, accept there what was translated (-m conntrack --ctstate DNAT), \
+                 or choose --backend iptables"
+            );
         }
         let ours = self.serving.iter().cloned().collect::<Vec<_>>().join(" and ");
         format!(

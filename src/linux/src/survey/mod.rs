@@ -29,6 +29,9 @@ const JUDGING_CHAINS: [&str; 2] = ["INPUT", "FORWARD"];
 /// Targets of iptables that translate destinations.
 const DESTINATION_TARGETS: [&str; 3] = ["DNAT", "REDIRECT", "NETMAP"];
 
+/// Where our rules are when no iptables program shows them.
+const NFTABLES: &str = "nftables";
+
 /// Uplinks by name, as the status tells of them.
 pub type Uplinks = BTreeMap<String, UplinkStatus>;
 
@@ -86,22 +89,27 @@ pub struct Survey {
     pub listeners: BTreeSet<Listener>,
     /// What could not be looked into, and why.
     pub unreadable: Vec<String>,
-    /// `iptables-nft` or `iptables-legacy`: where our rules are.
+    /// `iptables-nft`, `iptables-legacy` or `nftables`: where our rules are.
     pub serving: BTreeSet<String>,
 }
 
 /// Looks around in the calling thread's network namespace. Our rules are, or will be, in
-/// `flavour`; those of `Auto` are where they are found. A part that cannot be read is named
-/// in the result.
-pub fn survey(flavour: IptablesFlavour, settings: XtablesSettings, uplinks: &Uplinks) -> Survey {
+/// `flavour`; those of `Auto` are where they are found, and those of `None` in a table of
+/// nftables. A part that cannot be read is named in the result.
+pub fn survey(
+    flavour: Option<IptablesFlavour>,
+    settings: XtablesSettings,
+    uplinks: &Uplinks,
+) -> Survey {
     let mut found = Survey::default();
+    found.serving.extend(flavour.is_none().then(|| NFTABLES.to_owned()));
     let saved = saved_tables(settings);
     let nft_is_read = is_nft_read(&saved);
     for (read, tables) in saved {
         match tables {
             Ok(tables) => {
                 let ours = tables.values().any(|saved| !saved.ours.is_empty());
-                if ours || flavour == read.into() {
+                if flavour.is_some_and(|flavour| ours || flavour == read.into()) {
                     found.serving.insert(program(read));
                 }
                 for (family, saved) in &tables {

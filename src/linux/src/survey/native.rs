@@ -5,6 +5,7 @@ use std::fmt;
 use serde::Serialize;
 use smartnat_core::model::Family;
 use smartnat_core::objects::BuiltinHook;
+use smartnat_core::objects::nft::NFT_TABLE;
 use smartnat_core::ops::OpErrorClass;
 
 use crate::netlink::{
@@ -15,8 +16,6 @@ use crate::netlink::{
 const GET_CHAIN: u8 = 4;
 /// `NF_DROP`.
 const DROP: u32 = 0;
-/// Tables of ours begin so.
-const OUR_TABLES: &str = "smartnat";
 /// Tables of iptables, in families `ip` and `ip6`.
 const IPTABLES_TABLES: [&str; 5] = ["raw", "mangle", "nat", "filter", "security"];
 
@@ -142,10 +141,12 @@ pub(super) fn base_chains(iptables_too: bool) -> Result<Vec<NativeChain>, Netlin
             Err(error) => return Err(error),
         }
     }
-    found.retain(|chain| {
-        !chain.table.starts_with(OUR_TABLES) && (iptables_too || !is_of_iptables(chain))
-    });
+    found.retain(|chain| !is_ours(chain) && (iptables_too || !is_of_iptables(chain)));
     Ok(found)
+}
+
+fn is_ours(chain: &NativeChain) -> bool {
+    chain.family == TableFamily::Inet && chain.table == NFT_TABLE
 }
 
 fn is_of_iptables(chain: &NativeChain) -> bool {

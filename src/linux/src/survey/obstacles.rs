@@ -8,9 +8,9 @@ use super::native::{Hook, base_chains};
 use super::{is_nft_read, program, saved_tables};
 use crate::xtables::XtablesSettings;
 
-/// Reads them in the calling thread's network namespace. Our rules are, or will be, in `serving`.
-/// A part that cannot be read is named in the result.
-pub fn obstacles(serving: IptablesFlavour, settings: XtablesSettings) -> Foreign {
+/// Reads them in the calling thread's network namespace. Our rules are, or will be, in `serving`,
+/// or in a table of nftables. A part that cannot be read is named in the result.
+pub fn obstacles(serving: Option<IptablesFlavour>, settings: XtablesSettings) -> Foreign {
     let mut found = Foreign::default();
     let saved = saved_tables(settings);
     let nft_is_read = is_nft_read(&saved);
@@ -18,7 +18,7 @@ pub fn obstacles(serving: IptablesFlavour, settings: XtablesSettings) -> Foreign
         match tables {
             Ok(tables) => {
                 for (family, saved) in &tables {
-                    let beside_ours = serving == flavour.into();
+                    let beside_ours = serving == Some(flavour.into());
                     found.add_tables(&program(flavour), *family, beside_ours, saved);
                 }
             }

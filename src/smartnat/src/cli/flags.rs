@@ -28,6 +28,7 @@ impl TypedValueParser for Hinted {
 }
 
 const BOOLEAN: Hinted = Hinted(&["true", "false"]);
+const BACKEND: Hinted = Hinted(&["auto", "nftables", "iptables", "simulated"]);
 const FLAVOUR: Hinted = Hinted(&["auto", "nft", "legacy"]);
 
 /// Which interfaces are uplinks and what happens on them.
@@ -94,8 +95,9 @@ impl GatewayFlags {
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Kernel")]
 pub struct KernelFlags {
-    /// What carries the dataplane; `simulated` is a dry run that needs no root [default: iptables]
-    #[arg(long, value_name = "KIND", value_parser = Hinted(&["iptables", "simulated"]))]
+    /// What carries the dataplane; `auto` is nftables where the kernel has it, else iptables;
+    /// `simulated` is a dry run that needs no root [default: auto]
+    #[arg(long, value_name = "KIND", value_parser = BACKEND)]
     backend: Option<String>,
     /// Which iptables programs are used, never both [default: auto]
     #[arg(long, value_name = "FLAVOUR", value_parser = FLAVOUR)]
@@ -195,7 +197,7 @@ Without root, iptables or ipset it runs on the simulated kernel by itself, and s
 it as \"kernel\". Nothing outside its own namespaces is touched.")]
 pub struct DemoArgs {
     /// What carries the packets [default: iptables, where it can be used]
-    #[arg(long, value_name = "KIND", value_parser = Hinted(&["iptables", "simulated"]))]
+    #[arg(long, value_name = "KIND", value_parser = Hinted(&["iptables", "nftables", "simulated"]))]
     backend: Option<String>,
     /// Which iptables programs are used, never both [default: auto]
     #[arg(long, value_name = "FLAVOUR", value_parser = FLAVOUR)]

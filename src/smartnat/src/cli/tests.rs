@@ -106,10 +106,12 @@ fn every_setting_given_as_a_flag_arrives() {
 
 #[test]
 fn a_wrong_value_of_a_flag_is_a_problem_of_the_configuration() {
-    let cli = parse(&["cleanup", "--backend", "nftables"]).expect("parsed");
+    let cli = parse(&["cleanup", "--backend", "ebpf"]).expect("parsed");
     let text = cli.settings([]).expect_err("not built").to_string();
     assert!(
-        text.contains("--backend: \"nftables\" is not valid; allowed: iptables or simulated"),
+        text.contains(
+            "--backend: \"ebpf\" is not valid; allowed: auto, nftables, iptables or simulated"
+        ),
         "{text}"
     );
 }

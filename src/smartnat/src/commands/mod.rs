@@ -53,7 +53,11 @@ fn demo(settings: &Settings, format: OutputFormat) -> Result<Outcome, CommandErr
         (_, Some(_)) => None,
         (_, None) => demo::why_not_real(),
     };
-    let options = DemoOptions { flavour: settings.flavour, simulated, ..options };
+    let backend = match (settings.gateway.backend, settings.automatic_backend) {
+        (Backend::Nftables, false) => Backend::Nftables,
+        _ => options.backend,
+    };
+    let options = DemoOptions { backend, flavour: settings.flavour, simulated, ..options };
     let passed = demo::run(&options).map_err(failed)?;
     Ok(if passed { Outcome::Success } else { Outcome::Rejected })
 }

@@ -16,6 +16,7 @@ pub(super) fn plan(
     format: OutputFormat,
 ) -> Result<Outcome, CommandError> {
     settings.require_uplinks()?;
+    let settings = &if args.host.is_some() { settings.clone() } else { backend::chosen(settings) };
     let cluster = super::cluster_of_manifests(settings)?;
     let config = settings.gateway.clone();
     let failed = |error: smartnat_core::ops::OpError| CommandError::Failed(error.to_string());

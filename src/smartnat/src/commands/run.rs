@@ -35,9 +35,11 @@ pub(super) fn run(settings: &Settings, args: &RunArgs) -> Result<Outcome, Comman
     }
     // Released when this function ends, after the kernel thread has done its last work.
     let _lock = lock(settings)?;
+    let settings = &backend::chosen(settings);
     let listener = monitor_settings(settings).map_or(Ok(None), monitor::listen);
     let listener = listener.map_err(|error| CommandError::Failed(error.to_string()))?;
-    if settings.gateway.backend == Backend::Iptables {
+    if settings.gateway.backend != Backend::Simulated {
+        backend::require_nftables(settings)?;
         backend::refuse_predecessor(settings)?;
         hand_over(settings)?;
     }
@@ -86,12 +88,14 @@ async fn drive(
     let files = state_files(settings)?;
     let mut journal = Journal::new(files, settings.gateway.clone(), ready_file, &monitor);
     tracing::info!(
-        instance = settings.gateway.instance, backend = ?settings.gateway.backend, "started"
+        instance = settings.gateway.instance,
+        backend = backend::name(settings.gateway.backend),
+        "started"
     );
     let reload = Arc::new(Notify::new());
     if let Some(xtables) = xtables {
         let uplinks = journal.first_uplinks();
-        tokio::spawn(look_for_foreigners(settings.flavour, xtables, uplinks, to.clone()));
+        tokio::spawn(look_for_foreigners(serving(settings), xtables, uplinks, to.clone()));
     }
     tokio::spawn(signals.follow(to.clone(), Arc::clone(&reload)));
     tokio::spawn(host.follow(to.clone(), settings.gateway.clone()));
@@ -169,7 +173,8 @@ fn serve_monitor(
     driver: &mpsc::Sender<Incoming>,
 ) -> Result<Option<monitor::Server>, CommandError> {
     let Some(listener) = listener else { return Ok(None) };
-    let traffic = flavour.map(|flavour| {
+    let simulated = settings.gateway.backend == Backend::Simulated;
+    let traffic = (!simulated).then(|| {
         let xtables = backend::xtables_settings(settings);
         let source = KernelTraffic::new(flavour, xtables, settings.gateway.mark_mask);
         Box::new(source) as Box<dyn monitor::TrafficSource>
@@ -200,13 +205,15 @@ async fn start_kernel(
             let (tell, told) = oneshot::channel();
             let started = KernelThread::start(move || {
                 let kernel = backend::open(options)?;
-                tracing::info!(flavour = ?kernel.flavour(), "iptables found");
+                if let Some(flavour) = kernel.flavour() {
+                    tracing::info!(?flavour, "iptables found");
+                }
                 // Nobody waits when the program ends already.
                 let _ = tell.send(kernel.flavour());
                 Ok::<_, CommandError>(kernel)
             })
             .await;
-            Ok((started.map_err(ended)??, told.await.ok()))
+            Ok((started.map_err(ended)??, told.await.ok().flatten()))
         }
     }
 }
@@ -222,9 +229,14 @@ fn state_files(settings: &Settings) -> Result<Option<StateFiles>, CommandError> 
         .map_err(|error| CommandError::Failed(format!("the network namespace: {error}")))
 }
 
+/// The flavour of iptables that our rules are in; none where nftables carries the dataplane.
+fn serving(settings: &Settings) -> Option<IptablesFlavour> {
+    (settings.gateway.backend != Backend::Nftables).then_some(settings.flavour)
+}
+
 /// Finds what others have on the uplinks, which are dedicated to us (T14).
 async fn look_for_foreigners(
-    flavour: IptablesFlavour,
+    flavour: Option<IptablesFlavour>,
     xtables: XtablesSettings,
     uplinks: oneshot::Receiver<Uplinks>,
     to: mpsc::Sender<Incoming>,

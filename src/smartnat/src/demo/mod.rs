@@ -14,7 +14,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::Instant;
 
-use smartnat_core::model::IptablesFlavour;
+use smartnat_core::model::{Backend, IptablesFlavour};
 use thiserror::Error;
 
 use crate::lab::{self, LabError};
@@ -30,6 +30,8 @@ const PROGRAMS: [(&str, &str); 3] =
 pub struct DemoOptions {
     /// The program to show.
     pub program: PathBuf,
+    /// What carries its dataplane on real packets.
+    pub backend: Backend,
     /// Which iptables it uses.
     pub flavour: IptablesFlavour,
     /// On the simulated kernel, for this reason; otherwise on real packets.
@@ -42,7 +44,13 @@ impl DemoOptions {
     /// The running program itself.
     pub fn new(json: bool) -> Result<Self, DemoError> {
         let program = std::env::current_exe().map_err(|e| DemoError::Io("own path".into(), e))?;
-        Ok(Self { program, flavour: IptablesFlavour::Auto, simulated: None, json })
+        Ok(Self {
+            program,
+            backend: Backend::Iptables,
+            flavour: IptablesFlavour::Auto,
+            simulated: None,
+            json,
+        })
     }
 }
 

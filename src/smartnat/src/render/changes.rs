@@ -9,6 +9,9 @@ use smartnat_core::objects::KernelState;
 
 use super::listing::listing;
 
+/// Lines of one object that are shown: a set may hold some of each Mapping.
+const MAX_LINES: usize = 100;
+
 /// What happens to an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -105,11 +108,15 @@ impl fmt::Display for Changes {
                 ChangeKind::Remove => '-',
             };
             writeln!(f, "{sign} {}", change.object)?;
-            for line in &change.lines {
+            for line in change.lines.iter().take(MAX_LINES) {
                 match line {
                     LineChange::Add(line) => writeln!(f, "+     {line}")?,
                     LineChange::Remove(line) => writeln!(f, "-     {line}")?,
                 }
+            }
+            let more = change.lines.len().saturating_sub(MAX_LINES);
+            if more > 0 {
+                writeln!(f, "      … and {more} more lines (-o json has them)")?;
             }
         }
         if self.0.is_empty() {

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 
 use smartnat_core::model::Family;
+use smartnat_core::nft_text;
+use smartnat_core::objects::nft::{NFT_TABLE, NftTable};
 use smartnat_core::objects::{KernelState, Route, RoutingRule, RuleAction, XtTableId};
 use smartnat_core::xtables_text::render_rule;
 
@@ -17,6 +19,9 @@ pub fn listing(state: &KernelState) -> Listing {
         let (kind, family) = (set.spec.kind.type_name(), set.spec.family);
         let elements = set.elements.iter().map(ToString::to_string).collect();
         listing.insert(("ipset".into(), format!("set {name} {kind} {family}")), elements);
+    }
+    if let Some(table) = &state.nft {
+        add_nft(table, &mut listing);
     }
     for rule in &state.rules {
         let section = if rule.family == Family::V4 { "ip rule" } else { "ip -6 rule" };
@@ -45,6 +50,22 @@ fn add_tables(state: &KernelState, listing: &mut Listing) {
             let jumps = jumps.iter().map(|rule| render_rule(id.family, rule)).collect();
             listing.insert((section.clone(), format!("jump from {}", hook.name())), jumps);
         }
+    }
+}
+
+/// Sets and maps with their elements, one a line, and chains with their rules.
+fn add_nft(table: &NftTable, listing: &mut Listing) {
+    let section = || "nftables".to_owned();
+    listing.insert((section(), format!("table inet {NFT_TABLE}")), Vec::new());
+    for (name, set) in &table.sets {
+        let mut lines = nft_text::declaration(&set.spec);
+        let element = |(key, element)| nft_text::render_element(&set.spec, key, element);
+        lines.extend(set.elements.iter().map(element));
+        listing.insert((section(), format!("{} {name}", nft_text::kind_of(&set.spec))), lines);
+    }
+    for (name, chain) in &table.chains {
+        let lines = nft_text::chain_lines(&table.sets, chain);
+        listing.insert((section(), format!("chain {name}")), lines);
     }
 }
 

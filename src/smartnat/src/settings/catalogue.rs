@@ -74,7 +74,7 @@ pub const SETTINGS: &[Setting] = &[
     ),
     one("tableBase", "table-base", None, "a whole number from 256 to 2147418112"),
     one("rulePriority", "rule-priority", None, "a whole number from 1 to 32000"),
-    one("backend", "backend", None, "iptables or simulated"),
+    one("backend", "backend", None, "auto, nftables, iptables or simulated"),
     one("iptablesFlavour", "iptables-flavour", None, "auto, nft or legacy"),
     one("manifests", "manifests", None, "a directory"),
     one("kubeconfig", "kubeconfig", None, "a file"),

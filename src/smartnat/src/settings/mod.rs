@@ -75,6 +75,9 @@ pub struct ClusterSettings {
 pub struct Settings {
     /// What decisions depend on.
     pub gateway: GatewayConfig,
+    /// The backend is the one that this host's kernel has: `crate::backend::chosen` finds it.
+    /// Until then it is nftables.
+    pub automatic_backend: bool,
     /// Directory of manifests.
     pub manifests: Option<PathBuf>,
     /// The cluster, where no directory of manifests is given.
@@ -157,11 +160,16 @@ fn read_settings(
     hostname: &str,
     problems: &mut Vec<Problem>,
 ) -> Settings {
-    let gateway = read_gateway(&given, hostname, problems);
+    let backend = Reader::new(&given, problems).choice("backend", BACKENDS).flatten();
+    let gateway = GatewayConfig {
+        backend: backend.unwrap_or(Backend::Nftables),
+        ..read_gateway(&given, hostname, problems)
+    };
     let mut read = Reader::new(&given, problems);
     let monitor = MonitorSettings::default();
     let settings = Settings {
         gateway,
+        automatic_backend: backend.is_none(),
         manifests: read.path("manifests"),
         cluster: ClusterSettings {
             kubeconfig: read.path("kubeconfig"),
@@ -215,12 +223,17 @@ fn read_gateway(given: &Layer, hostname: &str, problems: &mut Vec<Problem>) -> G
         mark_mask: read.mask("markMask", 5).unwrap_or(default.mark_mask),
         table_base: read.number("tableBase", 256..=0x7fff_0000).unwrap_or(default.table_base),
         rule_priority: read.number("rulePriority", 1..=32_000).unwrap_or(default.rule_priority),
-        backend: read.choice("backend", BACKENDS).unwrap_or(default.backend),
+        backend: default.backend,
     }
 }
 
-const BACKENDS: &[(&str, Backend)] =
-    &[("iptables", Backend::Iptables), ("simulated", Backend::Simulated)];
+/// `None`: whichever the kernel has.
+const BACKENDS: &[(&str, Option<Backend>)] = &[
+    ("auto", None),
+    ("nftables", Some(Backend::Nftables)),
+    ("iptables", Some(Backend::Iptables)),
+    ("simulated", Some(Backend::Simulated)),
+];
 const FLAVOURS: &[(&str, IptablesFlavour)] = &[
     ("auto", IptablesFlavour::Auto),
     ("nft", IptablesFlavour::Nft),

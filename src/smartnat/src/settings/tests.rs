@@ -33,7 +33,11 @@ fn without_anything_given_the_defaults_hold() {
     assert_eq!(settings.gateway.instance, "gw1");
     assert_eq!(
         settings.gateway,
-        GatewayConfig { instance: "gw1".into(), ..GatewayConfig::default() }
+        GatewayConfig {
+            instance: "gw1".into(),
+            backend: Backend::Nftables,
+            ..GatewayConfig::default()
+        }
     );
     assert_eq!(settings.state_dir, Path::new(DEFAULT_STATE_DIR));
     assert_eq!(settings.lock_wait, DEFAULT_LOCK_WAIT);
@@ -127,14 +131,14 @@ fn all_problems_are_reported_at_once_with_setting_value_and_what_is_allowed() {
         ("SMARTNAT_GUARD", "maybe"),
         ("SMARTNAT_GATEWAYS", "eth1=10.0.0.1,eth1=10.0.0.2,eth2"),
     ]);
-    let wrong = flags(&[("backend", "nftables"), ("tableBase", "255"), ("uplinkPattern", "eth[")]);
+    let wrong = flags(&[("backend", "ebpf"), ("tableBase", "255"), ("uplinkPattern", "eth[")]);
     let text = resolve(wrong, None, environment, "gw1").expect_err("much is wrong").to_string();
     for line in [
         "SNCTRLR_GW_ADDRESS_OFFSET: \"first\" is not valid; allowed: a whole number other than 0",
         "SMARTNAT_GUARD: \"maybe\" is not valid; allowed: true or false",
         "SMARTNAT_GATEWAYS: \"eth1=10.0.0.2\" is not valid; allowed: INTERFACE=ADDRESS",
         "SMARTNAT_GATEWAYS: \"eth2\" is not valid",
-        "--backend: \"nftables\" is not valid; allowed: iptables or simulated",
+        "--backend: \"ebpf\" is not valid; allowed: auto, nftables, iptables or simulated",
         "--table-base: \"255\" is not valid; allowed: a whole number from 256",
         "--uplink-pattern: \"eth[\" is not valid",
     ] {
@@ -254,4 +258,19 @@ fn names_of_settings_are_distinct_and_derived() {
     names.sort();
     names.dedup();
     assert_eq!(names.len(), SETTINGS.len());
+}
+
+#[test]
+fn the_backend_is_left_open_unless_it_is_named() {
+    for (given, backend, open) in [
+        (None, Backend::Nftables, true),
+        (Some("auto"), Backend::Nftables, true),
+        (Some("nftables"), Backend::Nftables, false),
+        (Some("IPTABLES"), Backend::Iptables, false),
+        (Some("simulated"), Backend::Simulated, false),
+    ] {
+        let layer = given.map_or_else(Layer::default, |word| flags(&[("backend", word)]));
+        let settings = resolve(layer, None, [], "gw1").expect("valid");
+        assert_eq!((settings.gateway.backend, settings.automatic_backend), (backend, open));
+    }
 }

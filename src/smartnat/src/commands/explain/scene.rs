@@ -60,6 +60,7 @@ fn of_this_host(settings: &Settings, cluster: ClusterState) -> Result<Found, Com
             format!("rules in this host's kernel, others' included, were not looked at: {why}");
         return offline(settings, cluster, host, vec![note]);
     }
+    let settings = &backend::chosen(settings);
     let mut kernel = backend::open(backend::options(settings))?;
     let plan = plan(settings, &cluster, &host, PlannedKernel::from_kernel(&mut kernel))?;
     let foreign = kernel.obstacles();
@@ -71,7 +72,8 @@ fn of_this_host(settings: &Settings, cluster: ClusterState) -> Result<Found, Com
 /// The kernel holds something else than what is told.
 fn not_in_sync(plan: &Plan) -> Option<String> {
     let due: usize = plan.settled.transactions.iter().map(|t| t.ops.len()).sum();
-    let nothing = plan.before.xtables.is_empty() && plan.before.routes.is_empty();
+    let before = &plan.before;
+    let nothing = before.xtables.is_empty() && before.nft.is_none() && before.routes.is_empty();
     match (due, nothing) {
         (0, _) => None,
         (_, true) => Some(

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use smartnat_core::model::{IptablesFlavour, Protocol};
+use smartnat_core::model::{Backend, IptablesFlavour, Protocol};
 use smartnat_sim::topology::{StandardOptions, standard};
 
 use super::{Comparison, Flow, GATEWAY, PODS, Request, Stage, Started, TCP_PORTS, UDP_PORTS, end};
@@ -42,6 +42,7 @@ pub(in crate::demo) struct LinuxStage {
     servers: Vec<Server>,
     lab: Lab,
     program: PathBuf,
+    backend: Backend,
     flavour: IptablesFlavour,
     directory: Directory,
     before: HostState,
@@ -65,6 +66,7 @@ impl LinuxStage {
             servers,
             lab,
             program: options.program.clone(),
+            backend: options.backend,
             flavour: options.flavour,
             directory,
             before,
@@ -95,7 +97,8 @@ impl LinuxStage {
             IptablesFlavour::Legacy => "legacy",
         };
         let mut command = Command::new(&self.program);
-        command.arg(subcommand).args(["--iptables-flavour", flavour]);
+        let backend = if self.backend == Backend::Nftables { "nftables" } else { "iptables" };
+        command.arg(subcommand).args(["--backend", backend, "--iptables-flavour", flavour]);
         command.arg("--state-dir").arg(self.directory.state());
         for (name, _) in std::env::vars_os() {
             let ours = name

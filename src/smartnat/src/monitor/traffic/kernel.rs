@@ -4,7 +4,7 @@ use smartnat_core::marks::MarkLayout;
 use smartnat_core::model::IptablesFlavour;
 use smartnat_core::objects::{FlowFilter, XtTable};
 use smartnat_core::ops::{OpError, OpErrorClass};
-use smartnat_linux::{ConntrackClient, Xtables, XtablesSettings};
+use smartnat_linux::{ConntrackClient, RuleCounter, Xtables, XtablesSettings};
 
 use super::{RuleCounts, TrafficSource};
 
@@ -18,25 +18,34 @@ const ACCOUNTING: &str = "/proc/sys/net/netfilter/nf_conntrack_acct";
 /// Reads rules and connections in the network namespace of the calling thread.
 #[derive(Clone, Debug)]
 pub struct KernelTraffic {
-    flavour: IptablesFlavour,
+    flavour: Option<IptablesFlavour>,
     settings: XtablesSettings,
     translated: FlowFilter,
 }
 
 impl KernelTraffic {
-    /// Of the flavour that is in use, which is never `Auto`: its detection reads all tables.
-    pub fn new(flavour: IptablesFlavour, settings: XtablesSettings, mark_mask: u32) -> Self {
+    /// Of the flavour that is in use, which is never `Auto`: its detection reads all tables. With
+    /// nftables there is none, and first packets of Mappings are not counted.
+    pub fn new(
+        flavour: Option<IptablesFlavour>,
+        settings: XtablesSettings,
+        mark_mask: u32,
+    ) -> Self {
         let marks = MarkLayout::new(mark_mask);
         let translated = FlowFilter { mark: marks.ours, mask: marks.ours | marks.egress };
         Self { flavour, settings, translated }
+    }
+
+    fn rules(&self, flavour: IptablesFlavour) -> Result<Vec<RuleCounter>, OpError> {
+        let mut xtables = Xtables::detect(flavour, self.settings)
+            .map_err(|error| OpError::new(OpErrorClass::NotFound, "iptables", error))?;
+        xtables.rule_counters(XtTable::Nat, MAPPING_CHAINS)
     }
 }
 
 impl TrafficSource for KernelTraffic {
     fn read(&mut self) -> Result<RuleCounts, OpError> {
-        let mut xtables = Xtables::detect(self.flavour, self.settings)
-            .map_err(|error| OpError::new(OpErrorClass::NotFound, "iptables", error))?;
-        let rules = xtables.rule_counters(XtTable::Nat, MAPPING_CHAINS)?;
+        let rules = self.flavour.map_or_else(|| Ok(Vec::new()), |flavour| self.rules(flavour))?;
         let counts = std::fs::read_to_string(ACCOUNTING).is_ok_and(|text| text.trim() == "1");
         let flows = if counts {
             Some(ConntrackClient::open()?.counters(&self.translated, MAX_FLOWS)?)

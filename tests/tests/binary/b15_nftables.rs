@@ -1,0 +1,133 @@
+//! The backend nftables with the program: it serves, is shown, hands over and goes without a trace.
+
+use std::process::Command;
+
+use smartnat::lab::{Lab, traffic};
+use smartnat_core::model::{IptablesFlavour, Protocol};
+use smartnat_linux::NftClient;
+
+use crate::common::{SIDES, at, servers};
+use crate::manifests::{echo_mapping, service};
+use crate::station::{GATEWAY, Station};
+
+/// A station with one Mapping; none without privileges.
+fn station() -> Option<Station> {
+    if !smartnat::lab::available() {
+        return None;
+    }
+    let station = Station::new(IptablesFlavour::Nft);
+    station.write("service.yaml", &service("echo", &["10.244.1.11", "10.244.1.12"]));
+    station.write("mapping.yaml", &echo_mapping(&SIDES.map(|side| side.external)));
+    Some(station)
+}
+
+/// `run` or `plan` with a backend.
+fn serving(station: &Station, word: &str, backend: &str) -> Command {
+    let mut command = station.serving(word);
+    command.env("SMARTNAT_BACKEND", backend);
+    command
+}
+
+fn is_answered(lab: &Lab) -> bool {
+    let side = SIDES[0];
+    let to = at(side.external, 8080);
+    let open = traffic::open(lab, side.client, Protocol::Tcp, None, to, traffic::PATIENT);
+    let mut connection = open.expect("the lab").expect("a connection");
+    connection.ask("1", traffic::PATIENT).is_answered()
+}
+
+/// Whether our table is there.
+fn has_table(station: &Station) -> bool {
+    let observe = || NftClient::open().and_then(|mut client| client.observe());
+    station.lab.run(GATEWAY, observe).expect("the gateway").expect("observed").is_some()
+}
+
+#[test]
+fn it_serves_and_clean_up_leaves_what_was_before_whatever_backend_is_configured() {
+    let Some(station) = station() else { return };
+    let _servers = servers(&station.lab);
+    let before = station.host_text();
+    for configured in ["nftables", "auto", "iptables"] {
+        let mut run = station.start(serving(&station, "run", "nftables"));
+        run.wait_ready();
+        assert!(has_table(&station));
+        assert!(is_answered(&station.lab));
+        run.terminate();
+        assert!(is_answered(&station.lab), "the dataplane serves on");
+        let mut clean_up = station.bare(&["cleanup"]);
+        clean_up.env("SMARTNAT_BACKEND", configured);
+        let said = station.finish(clean_up).expect(0);
+        assert!(said.out.contains("Everything is removed ("), "{said}");
+        assert_eq!(station.host_text(), before, "{configured}");
+        assert!(!has_table(&station));
+    }
+}
+
+#[test]
+fn the_backend_is_chosen_by_what_the_kernel_has_and_told() {
+    let Some(station) = station() else { return };
+    let mut run = station.start(serving(&station, "run", "auto"));
+    run.wait_ready();
+    assert!(
+        run.log().contains("the backend is nftables: the kernel has nftables"),
+        "{}",
+        run.log()
+    );
+    run.terminate();
+}
+
+#[test]
+fn a_plan_shows_sets_chains_and_rules_as_nft_does_until_they_are_there() {
+    let Some(station) = station() else { return };
+    let said = station.finish(serving(&station, "plan", "nftables")).expect(0);
+    for line in [
+        "+ table inet smartnat",
+        "+ map services4",
+        "+ chain services",
+        "+     ip daddr . meta l4proto . th dport vmap @services4",
+        "+     type nat hook prerouting priority dstnat - 1; policy accept;",
+    ] {
+        assert!(said.out.contains(line), "{line:?} is missing in {said}");
+    }
+    assert!(!has_table(&station), "a plan changes nothing");
+    let mut json = serving(&station, "plan", "nftables");
+    json.args(["-o", "json"]);
+    let plan = station.finish(json).expect(0).json();
+    assert!(plan["transactions"].as_array().is_some_and(|t| !t.is_empty()), "{plan}");
+
+    let mut run = station.start(serving(&station, "run", "nftables"));
+    run.wait_ready();
+    run.terminate();
+    let said = station.finish(serving(&station, "plan", "nftables")).expect(0);
+    assert!(said.out.contains("Nothing would change."), "{said}");
+}
+
+#[test]
+fn a_table_of_somebody_else_is_left_alone_and_named() {
+    let Some(station) = station() else { return };
+    station.sh("nft add table inet smartnat");
+    station.sh("nft add chain inet smartnat theirs");
+    let before = station.host_text();
+    for backend in ["nftables", "auto"] {
+        let said = station.finish(serving(&station, "run", backend)).expect(1);
+        assert!(said.err.contains("table inet smartnat"), "{said}");
+        assert!(said.err.contains("somebody else made it"), "{said}");
+        assert_eq!(station.host_text(), before);
+        assert!(station.sh("nft list table inet smartnat").contains("chain theirs"));
+    }
+}
+
+#[test]
+fn a_change_of_the_backend_removes_what_the_other_one_left() {
+    let Some(station) = station() else { return };
+    let _servers = servers(&station.lab);
+    for (backend, native) in [("nftables", true), ("iptables", false), ("nftables", true)] {
+        let mut run = station.start(serving(&station, "run", backend));
+        run.wait_ready();
+        assert_eq!(has_table(&station), native);
+        let rules = station.lab.command(GATEWAY, &["iptables-nft-save"]).expect("it can be run");
+        assert_eq!(rules.contains("SMARTNAT-"), !native, "{rules}");
+        assert!(is_answered(&station.lab));
+        run.terminate();
+    }
+}
