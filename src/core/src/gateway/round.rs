@@ -110,7 +110,9 @@ impl Gateway {
             let same_rest = before.rules == state.rules
                 && before.routes == state.routes
                 && before.sysctls == state.sysctls;
-            !(same_rest && (!whole || *before == state))
+            // A table that was as wanted is not kept here, and one that is gone looks the same.
+            let table_gone = self.as_wanted && state.nft.is_none();
+            !(same_rest && (!whole || (*before == state && !table_gone)))
         });
         if whole {
             self.table_read_at = self.now;
