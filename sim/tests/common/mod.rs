@@ -3,6 +3,7 @@
 
 pub(crate) mod walk;
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
@@ -10,14 +11,14 @@ use smartnat_core::compile::sysctl_scope;
 use smartnat_core::gateway::{Event, EventKind, Gateway, Input, Output};
 use smartnat_core::marks::MarkLayout;
 use smartnat_core::model::{
-    ClusterObject, ClusterState, Family, GatewayConfig, PortRange, Protocol,
+    Backend, ClusterObject, ClusterState, Family, GatewayConfig, PortRange, Protocol,
 };
 use smartnat_core::objects::{
     BuiltinHook, ChainName, KernelState, ObservationScope, Route, RoutingRule, RuleAction,
     SetElement, SetKind, SetSpec, SysctlKey, XtMatch, XtRule, XtTable, XtTableId, XtTarget,
 };
 use smartnat_core::ops::{Domain, Kernel, NetworkOp, Transaction};
-use smartnat_sim::kernel::{ForeignObjects, Policy, XtFlavour};
+use smartnat_sim::kernel::{ForeignObjects, OpKind, OpMatcher, Policy, XtFlavour};
 use smartnat_sim::scenario::{MappingBuilder, mapping, service};
 use smartnat_sim::{Driver, SimKernel};
 
@@ -32,9 +33,44 @@ pub(crate) const EXT2: &str = "198.51.100.10";
 /// IPv6 address of `ext2`.
 pub(crate) const EXT2_V6: &str = "2001:db8:2::10";
 
+thread_local! {
+    /// The backend of [`config`] in the test of this thread.
+    static BACKEND: Cell<Backend> = const { Cell::new(Backend::Iptables) };
+}
+
+/// Runs a test once with each backend.
+pub(crate) fn on_both_backends(test: impl Fn()) {
+    for backend in [Backend::Iptables, Backend::Nftables] {
+        BACKEND.set(backend);
+        // Shown where the test fails.
+        println!("with {backend:?}");
+        test();
+    }
+}
+
+/// Runs a test with nftables alone.
+pub(crate) fn on_nftables(test: impl FnOnce()) {
+    BACKEND.set(Backend::Nftables);
+    test();
+}
+
+/// The backend of [`config`].
+pub(crate) fn backend() -> Backend {
+    BACKEND.get()
+}
+
+/// Every operation that changes chains or what they look into; with nftables all are of one sort.
+pub(crate) fn of_chains(kind: OpKind) -> OpMatcher {
+    OpMatcher::kind(if backend() == Backend::Nftables { OpKind::Nft } else { kind })
+}
+
 /// Uplinks are `ext1`, `ext2`, …; everything else as by default.
 pub(crate) fn config() -> GatewayConfig {
-    GatewayConfig { uplink_pattern: "ext[0-9]+".into(), ..GatewayConfig::default() }
+    GatewayConfig {
+        uplink_pattern: "ext[0-9]+".into(),
+        backend: backend(),
+        ..GatewayConfig::default()
+    }
 }
 
 /// Two uplinks of both families and a cluster side with the default route; nothing of others.

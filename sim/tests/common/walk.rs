@@ -10,8 +10,9 @@ use smartnat_core::objects::{
     BuiltinHook, InterfaceMatch, L4Match, PortMapping, SetDirection, SetElement, SetName, XtMatch,
     XtRule, XtTable, XtTableId, XtTarget,
 };
-use smartnat_sim::SimKernel;
 use smartnat_sim::kernel::XtTableRules;
+use smartnat_sim::walk::{DropCause, Outcome, Step};
+use smartnat_sim::{SimHost, SimKernel};
 
 use super::config;
 
@@ -56,8 +57,40 @@ struct Walk<'a> {
     marks: MarkLayout,
 }
 
+/// Chance decides among few endpoints: in so many attempts each has its turn.
+const ATTEMPTS: u64 = 12;
+
+/// What becomes of the packet in our table of nftables, whatever chance decides.
+fn fates_by_packets(kernel: &SimKernel, packet: Packet<'_>) -> BTreeSet<Fate> {
+    let Packet { uplink: (uplink, _), source, destination, protocol, port } = packet;
+    let first =
+        smartnat_sim::walk::Packet::opening(protocol, (source, 40_000), (destination, port));
+    let fate = |seed| {
+        let mut host = SimHost::new(kernel.clone(), seed);
+        let trace = host.receive(uplink, first).expect("all is understood");
+        let translated = trace.steps.iter().find_map(|step| match step {
+            Step::DestinationTranslated { to, .. } => Some(*to),
+            _ => None,
+        });
+        match (translated, trace.outcome) {
+            (Some(endpoint), _) => Fate::Endpoint(endpoint),
+            (None, Outcome::Dropped { cause: DropCause::Rejected(_), .. }) => Fate::NobodyHome,
+            (None, Outcome::Dropped { cause: DropCause::Rule(place), .. })
+                if place.hook == BuiltinHook::Prerouting =>
+            {
+                Fate::Refused
+            }
+            _ => Fate::Untouched,
+        }
+    };
+    (0..ATTEMPTS).map(fate).collect()
+}
+
 /// Everything that may become of `packet`.
 pub(crate) fn fates(kernel: &SimKernel, packet: Packet<'_>) -> BTreeSet<Fate> {
+    if kernel.nft().ours().is_some() {
+        return fates_by_packets(kernel, packet);
+    }
     let family = Family::of(&packet.destination);
     let Some(table) = kernel.xtables().table(XtTableId { family, table: XtTable::Nat }) else {
         return BTreeSet::from([Fate::Untouched]);

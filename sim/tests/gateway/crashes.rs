@@ -48,103 +48,117 @@ pub(crate) fn change() -> Vec<ClusterObject> {
 
 #[test]
 fn a_cold_start_recovers_from_a_crash_at_any_point() {
-    for flavour in [XtFlavour::Nft, XtFlavour::Legacy] {
-        let reference = started_on(kernel(flavour), objects());
-        let wanted = held(&reference.kernel);
-        for n in crash_points(&reference) {
-            let mut fresh = kernel(flavour);
-            fresh.crash_after(n);
-            let mut driver = started_on(fresh, objects());
-            assert!(driver.kernel.is_crashed());
-            for packet in packets() {
-                let now = fates(&driver.kernel, packet);
-                let allowed = fates(&reference.kernel, packet);
-                let no_more = now.iter().all(|f| *f == Fate::Untouched || allowed.contains(f));
-                assert!(no_more, "crash after {n}: {packet:?}: {now:?}");
+    on_both_backends(|| {
+        for flavour in [XtFlavour::Nft, XtFlavour::Legacy] {
+            let reference = started_on(kernel(flavour), objects());
+            let wanted = held(&reference.kernel);
+            for n in crash_points(&reference) {
+                let mut fresh = kernel(flavour);
+                fresh.crash_after(n);
+                let mut driver = started_on(fresh, objects());
+                assert!(driver.kernel.is_crashed());
+                for packet in packets() {
+                    let now = fates(&driver.kernel, packet);
+                    let allowed = fates(&reference.kernel, packet);
+                    let no_more = now.iter().all(|f| *f == Fate::Untouched || allowed.contains(f));
+                    assert!(no_more, "crash after {n}: {packet:?}: {now:?}");
+                }
+                driver.restart(config(), objects());
+                assert_in_sync(&driver);
+                assert_eq!(held(&driver.kernel), wanted, "crash after {n}");
+                assert!(driver.kernel.trespasses().is_empty());
             }
-            driver.restart(config(), objects());
-            assert_in_sync(&driver);
-            assert_eq!(held(&driver.kernel), wanted, "crash after {n}");
-            assert!(driver.kernel.trespasses().is_empty());
         }
-    }
+    });
 }
 
 #[test]
 fn a_change_recovers_from_a_crash_at_any_point() {
-    let before = settled(XtFlavour::Nft);
-    let mut reference = before.clone();
-    reference.cluster(change());
-    assert_in_sync(&reference);
-    let wanted = held(&reference.kernel);
-    let all = || [objects(), change()].concat();
-    let fresh = started_on(kernel(XtFlavour::Nft), all());
-    assert_eq!(held(&fresh.kernel), wanted, "P9: the way there makes no difference");
-    for n in crash_points(&reference) {
-        let mut driver = before.clone();
-        driver.kernel.crash_after(n);
-        driver.cluster(change());
-        assert!(driver.kernel.is_crashed());
-        driver.restart(config(), all());
-        assert_in_sync(&driver);
-        assert_eq!(held(&driver.kernel), wanted, "crash after {n}");
-    }
+    on_both_backends(|| {
+        let before = settled(XtFlavour::Nft);
+        let mut reference = before.clone();
+        reference.cluster(change());
+        assert_in_sync(&reference);
+        let wanted = held(&reference.kernel);
+        let all = || [objects(), change()].concat();
+        let fresh = started_on(kernel(XtFlavour::Nft), all());
+        assert_eq!(held(&fresh.kernel), wanted, "P9: the way there makes no difference");
+        for n in crash_points(&reference) {
+            let mut driver = before.clone();
+            driver.kernel.crash_after(n);
+            driver.cluster(change());
+            assert!(driver.kernel.is_crashed());
+            driver.restart(config(), all());
+            assert_in_sync(&driver);
+            assert_eq!(held(&driver.kernel), wanted, "crash after {n}");
+        }
+    });
 }
 
 /// P10: the cluster may ask for something else when the gateway is back.
 #[test]
 fn a_crash_in_a_change_that_is_withdrawn_leaves_nothing() {
-    let before = settled(XtFlavour::Nft);
-    let wanted = held(&before.kernel);
-    let mut reference = before.clone();
-    reference.cluster(change());
-    for n in crash_points(&reference) {
-        let mut driver = before.clone();
-        driver.kernel.crash_after(n);
-        driver.cluster(change());
-        driver.restart(config(), objects());
-        assert_in_sync(&driver);
-        assert_eq!(held(&driver.kernel), wanted, "crash after {n}");
-    }
+    on_both_backends(|| {
+        let before = settled(XtFlavour::Nft);
+        let wanted = held(&before.kernel);
+        let mut reference = before.clone();
+        reference.cluster(change());
+        for n in crash_points(&reference) {
+            let mut driver = before.clone();
+            driver.kernel.crash_after(n);
+            driver.cluster(change());
+            driver.restart(config(), objects());
+            assert_in_sync(&driver);
+            assert_eq!(held(&driver.kernel), wanted, "crash after {n}");
+        }
+    });
 }
 
 #[test]
 fn a_clean_up_recovers_from_a_crash_at_any_point() {
-    for flavour in [XtFlavour::Nft, XtFlavour::Legacy] {
-        let fresh = kernel(flavour);
-        let surroundings = Surroundings::of(&fresh);
-        let mut before = started_on(fresh, objects());
-        before.kernel.take_log();
-        before.take_events();
-        let mut reference = before.clone();
-        reference.clean_up();
-        for n in crash_points(&reference) {
-            let mut driver = before.clone();
-            driver.kernel.crash_after(n);
-            driver.clean_up();
-            assert_eq!(count(&driver.take_events(), EventKind::CleanedUp), 0, "crash after {n}");
-            driver.kernel.recover();
-            let mut second = Driver::new(config(), driver.kernel);
-            second.clean_up();
-            assert_clean(&second.kernel, &surroundings);
-            assert_eq!(count(second.events(), EventKind::CleanedUp), 1, "crash after {n}");
+    on_both_backends(|| {
+        for flavour in [XtFlavour::Nft, XtFlavour::Legacy] {
+            let fresh = kernel(flavour);
+            let surroundings = Surroundings::of(&fresh);
+            let mut before = started_on(fresh, objects());
+            before.kernel.take_log();
+            before.take_events();
+            let mut reference = before.clone();
+            reference.clean_up();
+            for n in crash_points(&reference) {
+                let mut driver = before.clone();
+                driver.kernel.crash_after(n);
+                driver.clean_up();
+                assert_eq!(
+                    count(&driver.take_events(), EventKind::CleanedUp),
+                    0,
+                    "crash after {n}"
+                );
+                driver.kernel.recover();
+                let mut second = Driver::new(config(), driver.kernel);
+                second.clean_up();
+                assert_clean(&second.kernel, &surroundings);
+                assert_eq!(count(second.events(), EventKind::CleanedUp), 1, "crash after {n}");
+            }
         }
-    }
+    });
 }
 
 /// P10: also a clean-up after a start that crashed.
 #[test]
 fn a_start_that_crashed_can_be_cleaned_up() {
-    let fresh = kernel(XtFlavour::Nft);
-    let surroundings = Surroundings::of(&fresh);
-    let reference = started_on(fresh.clone(), objects());
-    for n in crash_points(&reference) {
-        let mut kernel = fresh.clone();
-        kernel.crash_after(n);
-        let mut driver = started_on(kernel, objects());
-        driver.kernel.recover();
-        let mut second = Driver::new(config(), driver.kernel);
-        second.clean_up();
-        assert_clean(&second.kernel, &surroundings);
-    }
+    on_both_backends(|| {
+        let fresh = kernel(XtFlavour::Nft);
+        let surroundings = Surroundings::of(&fresh);
+        let reference = started_on(fresh.clone(), objects());
+        for n in crash_points(&reference) {
+            let mut kernel = fresh.clone();
+            kernel.crash_after(n);
+            let mut driver = started_on(kernel, objects());
+            driver.kernel.recover();
+            let mut second = Driver::new(config(), driver.kernel);
+            second.clean_up();
+            assert_clean(&second.kernel, &surroundings);
+        }
+    });
 }

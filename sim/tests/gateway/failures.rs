@@ -85,92 +85,100 @@ fn every_kind_of_failure_is_named_and_mended() {
 /// The pauses grow to half a minute, and end with the first success.
 #[test]
 fn pauses_grow_up_to_a_bound() {
-    let mut driver = settled(XtFlavour::Nft);
-    driver.kernel.fail_every(OpMatcher::kind(OpKind::PutChain), OpErrorClass::Transient);
-    driver.cluster(vec![without_mapping("echo")]);
-    let mut pauses = Vec::new();
-    for _ in 0..10 {
-        let wait = driver.gateway.poll_timeout().expect("a retry").0 - driver.kernel.now().0;
-        pauses.push(wait);
-        driver.advance(wait);
-    }
-    assert!(pauses.is_sorted(), "{pauses:?}");
-    assert!(pauses[0] <= 1_000 && pauses[9] == 30_000, "{pauses:?}");
-    let errors = count(&driver.take_events(), EventKind::KernelError);
-    assert_eq!(errors, 11, "one attempt, one event");
+    on_both_backends(|| {
+        let mut driver = settled(XtFlavour::Nft);
+        driver.kernel.fail_every(of_chains(OpKind::PutChain), OpErrorClass::Transient);
+        driver.cluster(vec![without_mapping("echo")]);
+        let mut pauses = Vec::new();
+        for _ in 0..10 {
+            let wait = driver.gateway.poll_timeout().expect("a retry").0 - driver.kernel.now().0;
+            pauses.push(wait);
+            driver.advance(wait);
+        }
+        assert!(pauses.is_sorted(), "{pauses:?}");
+        assert!(pauses[0] <= 1_000 && pauses[9] == 30_000, "{pauses:?}");
+        let errors = count(&driver.take_events(), EventKind::KernelError);
+        assert_eq!(errors, 11, "one attempt, one event");
 
-    driver.kernel.clear_faults();
-    driver.advance(30_000);
-    assert_in_sync(&driver);
-    driver.kernel.fail_nth(1, OpErrorClass::Transient);
-    driver.cluster(change());
-    let wait = driver.gateway.poll_timeout().expect("a retry").0 - driver.kernel.now().0;
-    assert!(wait <= 1_000, "{wait}");
+        driver.kernel.clear_faults();
+        driver.advance(30_000);
+        assert_in_sync(&driver);
+        driver.kernel.fail_nth(1, OpErrorClass::Transient);
+        driver.cluster(change());
+        let wait = driver.gateway.poll_timeout().expect("a retry").0 - driver.kernel.now().0;
+        assert!(wait <= 1_000, "{wait}");
+    });
 }
 
 /// T21: what failed is not called programmed, and the status says why.
 #[test]
 fn a_failure_shows_in_the_status_until_it_is_mended() {
-    let mut driver = settled(XtFlavour::Nft);
-    driver.kernel.fail_every(OpMatcher::kind(OpKind::PutChain), OpErrorClass::Denied);
-    driver.cluster(change());
-    let status = driver.status().expect("a status");
-    assert!(!status.in_sync);
-    assert!(
-        status.degraded.iter().any(|d| d.contains("permission denied")),
-        "{:?}",
-        status.degraded
-    );
-    let key = smartnat_core::model::ObjectKey::new("default", "new");
-    let programmed = |driver: &smartnat_sim::Driver| {
+    on_both_backends(|| {
+        let mut driver = settled(XtFlavour::Nft);
+        driver.kernel.fail_every(of_chains(OpKind::PutChain), OpErrorClass::Denied);
+        driver.cluster(change());
         let status = driver.status().expect("a status");
-        let conditions = &status.mappings[&key].conditions;
-        conditions.iter().find(|c| c.kind == reason::PROGRAMMED).expect("a condition").clone()
-    };
-    assert!(!programmed(&driver).status);
-    assert_eq!(programmed(&driver).reason, reason::KERNEL_ERROR);
-    driver.kernel.clear_faults();
-    driver.advance(60_000);
-    assert_in_sync(&driver);
-    assert!(programmed(&driver).status);
-    assert!(driver.status().expect("a status").degraded.is_empty());
+        assert!(!status.in_sync);
+        assert!(
+            status.degraded.iter().any(|d| d.contains("permission denied")),
+            "{:?}",
+            status.degraded
+        );
+        let key = smartnat_core::model::ObjectKey::new("default", "new");
+        let programmed = |driver: &smartnat_sim::Driver| {
+            let status = driver.status().expect("a status");
+            let conditions = &status.mappings[&key].conditions;
+            conditions.iter().find(|c| c.kind == reason::PROGRAMMED).expect("a condition").clone()
+        };
+        assert!(!programmed(&driver).status);
+        assert_eq!(programmed(&driver).reason, reason::KERNEL_ERROR);
+        driver.kernel.clear_faults();
+        driver.advance(60_000);
+        assert_in_sync(&driver);
+        assert!(programmed(&driver).status);
+        assert!(driver.status().expect("a status").degraded.is_empty());
+    });
 }
 
 /// Reads fail too.
 #[test]
 fn reads_that_fail_are_tried_again() {
-    let mut driver = smartnat_sim::Driver::new(config(), kernel(XtFlavour::Nft));
-    driver.kernel.fail_reads(3, OpErrorClass::Transient);
-    driver.start(objects());
-    assert!(driver.kernel.log().is_empty(), "nothing is decided before the first observation");
-    driver.advance(10_000);
-    assert_in_sync(&driver);
-    let wanted = held(&driver.kernel);
-    driver.kernel.fail_reads(1, OpErrorClass::Transient);
-    driver.cluster(vec![without_mapping("echo")]);
-    driver.cluster(objects());
-    driver.advance(10_000);
-    assert_in_sync(&driver);
-    assert_eq!(held(&driver.kernel), wanted);
+    on_both_backends(|| {
+        let mut driver = smartnat_sim::Driver::new(config(), kernel(XtFlavour::Nft));
+        driver.kernel.fail_reads(3, OpErrorClass::Transient);
+        driver.start(objects());
+        assert!(driver.kernel.log().is_empty(), "nothing is decided before the first observation");
+        driver.advance(10_000);
+        assert_in_sync(&driver);
+        let wanted = held(&driver.kernel);
+        driver.kernel.fail_reads(1, OpErrorClass::Transient);
+        driver.cluster(vec![without_mapping("echo")]);
+        driver.cluster(objects());
+        driver.advance(10_000);
+        assert_in_sync(&driver);
+        assert_eq!(held(&driver.kernel), wanted);
+    });
 }
 
 /// A change does not wait for the pause, and the numbers of uplinks stay through failures.
 #[test]
 fn a_change_is_tried_at_once_and_numbers_stay() {
-    let mut driver = settled(XtFlavour::Nft);
-    driver.kernel.remove_link("ext1");
-    driver.host_changed();
-    assert_in_sync(&driver);
-    driver.kernel.fail_nth(1, OpErrorClass::Transient);
-    driver.cluster(vec![without_mapping("exit")]);
-    assert!(!driver.status().expect("a status").in_sync);
-    driver.kernel.add_link("ext0");
-    driver.kernel.add_address("ext0", "192.0.2.130/25");
-    driver.host_changed();
-    assert_in_sync(&driver);
-    let uplinks = &driver.status().expect("a status").uplinks;
-    // Number 1 is ext1's, which may come back; connections still carry it.
-    assert_eq!((uplinks["ext0"].number, uplinks["ext2"].number), (3, 2));
+    on_both_backends(|| {
+        let mut driver = settled(XtFlavour::Nft);
+        driver.kernel.remove_link("ext1");
+        driver.host_changed();
+        assert_in_sync(&driver);
+        driver.kernel.fail_nth(1, OpErrorClass::Transient);
+        driver.cluster(vec![without_mapping("exit")]);
+        assert!(!driver.status().expect("a status").in_sync);
+        driver.kernel.add_link("ext0");
+        driver.kernel.add_address("ext0", "192.0.2.130/25");
+        driver.host_changed();
+        assert_in_sync(&driver);
+        let uplinks = &driver.status().expect("a status").uplinks;
+        // Number 1 is ext1's, which may come back; connections still carry it.
+        assert_eq!((uplinks["ext0"].number, uplinks["ext2"].number), (3, 2));
+    });
 }
 
 /// After a round that ended half-way the kernel is read before anything else is decided.
@@ -230,22 +238,24 @@ fn a_route_that_is_refused_concerns_itself_alone() {
 /// Forwarding is opened last: not before what must be set first is set.
 #[test]
 fn forwarding_stays_off_while_another_sysctl_is_refused() {
-    let mut driver = smartnat_sim::Driver::new(config(), kernel(XtFlavour::Nft));
-    let refused = OpMatcher::named("sysctl net/ipv6/conf/int0/accept_ra");
-    driver.kernel.fail_every(refused, OpErrorClass::Denied);
-    driver.start(objects());
-    driver.advance(10_000);
-    for family in Family::ALL {
-        let forwarding = SysctlKey::Forwarding(family);
-        assert_eq!(driver.kernel.sysctl(&forwarding).as_deref(), Some("0"), "{family}");
-    }
-    let rp_filter = SysctlKey::ReversePathFilter("ext2".into());
-    assert_eq!(driver.kernel.sysctl(&rp_filter).as_deref(), Some("2"));
-    assert!(!driver.status().expect("a status").in_sync);
-    driver.kernel.clear_faults();
-    driver.advance(30_000);
-    assert_in_sync(&driver);
-    assert_eq!(held(&driver.kernel), held(&settled(XtFlavour::Nft).kernel));
+    on_both_backends(|| {
+        let mut driver = smartnat_sim::Driver::new(config(), kernel(XtFlavour::Nft));
+        let refused = OpMatcher::named("sysctl net/ipv6/conf/int0/accept_ra");
+        driver.kernel.fail_every(refused, OpErrorClass::Denied);
+        driver.start(objects());
+        driver.advance(10_000);
+        for family in Family::ALL {
+            let forwarding = SysctlKey::Forwarding(family);
+            assert_eq!(driver.kernel.sysctl(&forwarding).as_deref(), Some("0"), "{family}");
+        }
+        let rp_filter = SysctlKey::ReversePathFilter("ext2".into());
+        assert_eq!(driver.kernel.sysctl(&rp_filter).as_deref(), Some("2"));
+        assert!(!driver.status().expect("a status").in_sync);
+        driver.kernel.clear_faults();
+        driver.advance(30_000);
+        assert_in_sync(&driver);
+        assert_eq!(held(&driver.kernel), held(&settled(XtFlavour::Nft).kernel));
+    });
 }
 
 /// A chain of ours that others jump to can't be deleted; the Mapping is withdrawn all the same.
@@ -277,24 +287,26 @@ fn a_chain_that_others_refer_to_concerns_itself_alone() {
 /// none is let out, by whatever operation comes after it.
 #[test]
 fn no_pod_is_let_out_while_its_inside_is_not_kept_inside() {
-    let mut driver = started_on(bare_kernel(XtFlavour::Nft), vec![]);
-    let exit = mapping("exit").address(EXT2).tcp(25).egress(true);
-    let inside_leaves = |driver: &smartnat_sim::Driver| {
-        let packet = Packet::opening(Protocol::Udp, (ip("10.1.0.20"), 7), (ip("10.0.0.50"), 8));
-        let mut host = SimHost::new(driver.kernel.clone(), 1);
-        let outcome = host.receive("int0", packet).expect("all is understood").outcome;
-        matches!(outcome, Outcome::Left { interface, .. } if interface.starts_with("ext"))
-    };
-    driver.kernel.fail_every(OpMatcher::named("routing rule 20002"), OpErrorClass::Busy);
-    let pods = objects()
-        .into_iter()
-        .filter(|o| !matches!(o, smartnat_core::model::ClusterObject::Mapping(_)));
-    driver.cluster(pods.chain([exit.build()]).collect());
-    assert!(!inside_leaves(&driver));
-    driver.advance(10_000);
-    assert!(!inside_leaves(&driver) && !driver.status().expect("a status").in_sync);
-    driver.kernel.clear_faults();
-    driver.advance(120_000);
-    assert_in_sync(&driver);
-    assert!(!inside_leaves(&driver));
+    on_both_backends(|| {
+        let mut driver = started_on(bare_kernel(XtFlavour::Nft), vec![]);
+        let exit = mapping("exit").address(EXT2).tcp(25).egress(true);
+        let inside_leaves = |driver: &smartnat_sim::Driver| {
+            let packet = Packet::opening(Protocol::Udp, (ip("10.1.0.20"), 7), (ip("10.0.0.50"), 8));
+            let mut host = SimHost::new(driver.kernel.clone(), 1);
+            let outcome = host.receive("int0", packet).expect("all is understood").outcome;
+            matches!(outcome, Outcome::Left { interface, .. } if interface.starts_with("ext"))
+        };
+        driver.kernel.fail_every(OpMatcher::named("routing rule 20002"), OpErrorClass::Busy);
+        let pods = objects()
+            .into_iter()
+            .filter(|o| !matches!(o, smartnat_core::model::ClusterObject::Mapping(_)));
+        driver.cluster(pods.chain([exit.build()]).collect());
+        assert!(!inside_leaves(&driver));
+        driver.advance(10_000);
+        assert!(!inside_leaves(&driver) && !driver.status().expect("a status").in_sync);
+        driver.kernel.clear_faults();
+        driver.advance(120_000);
+        assert_in_sync(&driver);
+        assert!(!inside_leaves(&driver));
+    });
 }

@@ -7,6 +7,7 @@ mod clean_up;
 mod connections;
 mod crashes;
 mod drift;
+mod drift_nftables;
 mod failures;
 mod order;
 mod proportion;

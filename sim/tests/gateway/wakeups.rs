@@ -105,32 +105,37 @@ fn a_notification_is_never_lost() {
 /// A notification of nothing costs a look and no more.
 #[test]
 fn a_needless_notification_costs_no_operation() {
-    let happens = |gateway: &mut Gateway, kernel: &mut SimKernel| {
-        gateway.handle_input(kernel.now(), Input::KernelChanged);
-        gateway.handle_input(kernel.now(), Input::Tick);
-    };
-    let ops = interrupted(usize::MAX, Moment::Before, |_, _| {});
-    assert!(ops.is_none());
-    let expected = interrupted(1, Moment::Before, |_, _| {}).expect("a step").kernel.applied_ops();
-    at_every_point(happens, |driver, at| {
-        assert_eq!(driver.kernel.applied_ops(), expected, "{at}");
-        assert!(in_sync(&driver), "{at}");
+    on_both_backends(|| {
+        let happens = |gateway: &mut Gateway, kernel: &mut SimKernel| {
+            gateway.handle_input(kernel.now(), Input::KernelChanged);
+            gateway.handle_input(kernel.now(), Input::Tick);
+        };
+        let ops = interrupted(usize::MAX, Moment::Before, |_, _| {});
+        assert!(ops.is_none());
+        let expected =
+            interrupted(1, Moment::Before, |_, _| {}).expect("a step").kernel.applied_ops();
+        at_every_point(happens, |driver, at| {
+            assert_eq!(driver.kernel.applied_ops(), expected, "{at}");
+            assert!(in_sync(&driver), "{at}");
+        });
     });
 }
 
 /// A change of the cluster is in the kernel at the end of the round that it interrupted.
 #[test]
 fn a_change_of_the_cluster_is_never_lost() {
-    let wanted = held(&settled(XtFlavour::Nft).kernel);
-    let happens = |gateway: &mut Gateway, kernel: &mut SimKernel| {
-        let mut back = objects();
-        back.push(smartnat_sim::scenario::without_mapping("new"));
-        gateway.handle_input(kernel.now(), Input::Cluster(back));
-    };
-    at_every_point(happens, |driver, at| {
-        assert_eq!(held(&driver.kernel), wanted, "{at}");
-        assert!(in_sync(&driver), "{at}");
-        assert_eq!(driver.gateway.status().expect("a status").mappings.len(), 3, "{at}");
+    on_both_backends(|| {
+        let wanted = held(&settled(XtFlavour::Nft).kernel);
+        let happens = |gateway: &mut Gateway, kernel: &mut SimKernel| {
+            let mut back = objects();
+            back.push(smartnat_sim::scenario::without_mapping("new"));
+            gateway.handle_input(kernel.now(), Input::Cluster(back));
+        };
+        at_every_point(happens, |driver, at| {
+            assert_eq!(held(&driver.kernel), wanted, "{at}");
+            assert!(in_sync(&driver), "{at}");
+            assert_eq!(driver.gateway.status().expect("a status").mappings.len(), 3, "{at}");
+        });
     });
 }
 
@@ -138,62 +143,68 @@ fn a_change_of_the_cluster_is_never_lost() {
 /// settings that were not read yet.
 #[test]
 fn a_change_of_the_host_is_never_lost() {
-    let wanted = {
-        let mut driver = settled(XtFlavour::Nft);
-        driver.cluster(change());
-        driver.kernel.remove_link("ext2");
-        driver.host_changed();
-        driver.kernel.add_link("ext3");
-        driver.kernel.add_address("ext3", "198.18.5.1/24");
-        driver.host_changed();
-        assert_in_sync(&driver);
-        held(&driver.kernel)
-    };
-    let happens = |gateway: &mut Gateway, kernel: &mut SimKernel| {
-        kernel.remove_link("ext2");
-        kernel.add_link("ext3");
-        kernel.add_address("ext3", "198.18.5.1/24");
-        gateway.handle_input(kernel.now(), Input::Host(kernel.host()));
-    };
-    at_every_point(happens, |mut driver, at| {
-        // An operation may have met the link that was gone, and is tried again.
-        driver.advance(1_000);
-        assert!(in_sync(&driver), "{at}: {:#?}", driver.gateway.status());
-        assert_eq!(held(&driver.kernel), wanted, "{at}");
+    on_both_backends(|| {
+        let wanted = {
+            let mut driver = settled(XtFlavour::Nft);
+            driver.cluster(change());
+            driver.kernel.remove_link("ext2");
+            driver.host_changed();
+            driver.kernel.add_link("ext3");
+            driver.kernel.add_address("ext3", "198.18.5.1/24");
+            driver.host_changed();
+            assert_in_sync(&driver);
+            held(&driver.kernel)
+        };
+        let happens = |gateway: &mut Gateway, kernel: &mut SimKernel| {
+            kernel.remove_link("ext2");
+            kernel.add_link("ext3");
+            kernel.add_address("ext3", "198.18.5.1/24");
+            gateway.handle_input(kernel.now(), Input::Host(kernel.host()));
+        };
+        at_every_point(happens, |mut driver, at| {
+            // An operation may have met the link that was gone, and is tried again.
+            driver.advance(1_000);
+            assert!(in_sync(&driver), "{at}: {:#?}", driver.gateway.status());
+            assert_eq!(held(&driver.kernel), wanted, "{at}");
+        });
     });
 }
 
 /// Clean-up interrupts whatever is under way.
 #[test]
 fn clean_up_interrupts_any_round() {
-    let surroundings = Surroundings::of(&kernel(XtFlavour::Nft));
-    let happens = |gateway: &mut Gateway, kernel: &mut SimKernel| {
-        gateway.handle_input(kernel.now(), Input::CleanUp);
-    };
-    at_every_point(happens, |driver, at| {
-        assert_clean(&driver.kernel, &surroundings);
-        assert!(driver.kernel.conntrack().is_empty(), "{at}");
-        assert_eq!(driver.gateway.poll_timeout(), None, "{at}");
+    on_both_backends(|| {
+        let surroundings = Surroundings::of(&kernel(XtFlavour::Nft));
+        let happens = |gateway: &mut Gateway, kernel: &mut SimKernel| {
+            gateway.handle_input(kernel.now(), Input::CleanUp);
+        };
+        at_every_point(happens, |driver, at| {
+            assert_clean(&driver.kernel, &surroundings);
+            assert!(driver.kernel.conntrack().is_empty(), "{at}");
+            assert_eq!(driver.gateway.poll_timeout(), None, "{at}");
+        });
     });
 }
 
 /// A notification that belongs to our own change must not look like drift.
 #[test]
 fn a_notification_of_our_own_change_is_no_drift() {
-    let mut driver = settled(XtFlavour::Nft);
-    driver.gateway.handle_input(driver.kernel.now(), Input::Cluster(change()));
-    let mut told = Vec::new();
-    while let Some(output) = driver.gateway.poll_output() {
-        answer(&mut driver.gateway, &mut driver.kernel, &output, |_| {});
-        match output {
-            Output::Apply(_) => {
-                driver.gateway.handle_input(driver.kernel.now(), Input::KernelChanged);
+    on_both_backends(|| {
+        let mut driver = settled(XtFlavour::Nft);
+        driver.gateway.handle_input(driver.kernel.now(), Input::Cluster(change()));
+        let mut told = Vec::new();
+        while let Some(output) = driver.gateway.poll_output() {
+            answer(&mut driver.gateway, &mut driver.kernel, &output, |_| {});
+            match output {
+                Output::Apply(_) => {
+                    driver.gateway.handle_input(driver.kernel.now(), Input::KernelChanged);
+                }
+                Output::Event(event) => told.push(event),
+                _ => {}
             }
-            Output::Event(event) => told.push(event),
-            _ => {}
         }
-    }
-    assert_eq!(count(&told, EventKind::DriftRepaired), 0, "{told:?}");
+        assert_eq!(count(&told, EventKind::DriftRepaired), 0, "{told:?}");
+    });
 }
 
 /// T17: changes that need no look of their own do not put the next one off.
