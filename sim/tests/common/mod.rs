@@ -272,7 +272,7 @@ fn apply_slowly(
     transaction: &Transaction,
     between: &mut impl FnMut(&SimKernel),
 ) -> Result<(), smartnat_core::ops::OpError> {
-    if matches!(transaction.domain, Domain::Xtables(_)) {
+    if matches!(transaction.domain, Domain::Xtables(_) | Domain::Nftables) {
         let outcome = kernel.apply(transaction);
         between(kernel);
         return outcome;

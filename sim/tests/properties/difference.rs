@@ -7,7 +7,8 @@ use smartnat_core::gateway::{Input, Output};
 use smartnat_core::model::{ClusterObject, ClusterState, ObjectKey};
 use smartnat_core::names;
 use smartnat_core::objects::KernelState;
-use smartnat_core::ops::{Domain, NetworkOp, Transaction};
+use smartnat_core::objects::nft::{NftElement, NftTable};
+use smartnat_core::ops::{Domain, NetworkOp, NftOp, Transaction};
 use smartnat_sim::oracle::owning_mappings;
 
 use crate::common::{held, run};
@@ -58,6 +59,9 @@ proptest! {
                 if names.contains(&object.name) {
                     return Err(format!("P7: {object} belongs to a Mapping that did not change"));
                 }
+                if [&old.0, &new].iter().any(|state| is_of(state, &object, &untouched)) {
+                    return Err(format!("P7: {object} is of a Mapping that did not change"));
+                }
                 if look(&old.0, &object) == look(&new, &object) {
                     return Err(format!("P7: {object} is as before"));
                 }
@@ -98,12 +102,24 @@ fn operations_of(world: &mut World, change: &[ClusterObject]) -> Vec<Transaction
 }
 
 /// How often each object is touched. To replace a route is one touch, as is to fill a set that is
-/// made.
+/// made, and to replace an element.
 fn touched(transactions: &[Transaction]) -> BTreeMap<Touched, usize> {
     let mut counts = BTreeMap::new();
     for transaction in transactions {
         let domain = transaction.domain;
+        let mut deleted = None;
         for op in &transaction.ops {
+            let replaced = deleted.take();
+            if let NetworkOp::Nft(op) = op {
+                let (name, part) = nft_object(op);
+                if let NftOp::DeleteElement { .. } = op {
+                    deleted = Some((name.clone(), part.clone()));
+                }
+                if replaced.as_ref() != Some(&(name.clone(), part.clone())) {
+                    *counts.entry(Touched { domain, name, part }).or_insert(0) += 1;
+                }
+                continue;
+            }
             let (name, part) = match op {
                 NetworkOp::PutChain { chain, .. } | NetworkOp::DeleteChain { chain } => {
                     (chain.0.clone(), String::new())
@@ -125,6 +141,46 @@ fn touched(transactions: &[Transaction]) -> BTreeMap<Touched, usize> {
         }
     }
     counts
+}
+
+/// A chain or set, and the element of it.
+fn nft_object(op: &NftOp) -> (String, String) {
+    let whole = |name: String| (name, String::new());
+    match op {
+        NftOp::CreateTable | NftOp::DeleteTable => whole("table".into()),
+        NftOp::CreateSet { name, .. } | NftOp::DeleteSet { name } => whole(format!("set {name}")),
+        NftOp::PutChain { name, .. } | NftOp::DeleteChain { name } => {
+            whole(format!("chain {name}"))
+        }
+        NftOp::AddElement { set, key, .. } | NftOp::DeleteElement { set, key } => {
+            (format!("set {set}"), format!("{key:?}"))
+        }
+    }
+}
+
+/// What our table of nftables holds of an object.
+fn look_into_nft(table: &NftTable, object: &Touched) -> Option<String> {
+    match object.name.split_once(' ') {
+        Some(("chain", name)) => table.chains.get(name).map(|chain| format!("{chain:?}")),
+        Some(("set", name)) if object.part.is_empty() => {
+            table.sets.get(name).map(|set| format!("{:?}", set.spec))
+        }
+        Some(_) => nft_element(table, object).map(|element| format!("{element:?}")),
+        None => Some(String::new()),
+    }
+}
+
+fn nft_element<'t>(table: &'t NftTable, object: &Touched) -> Option<&'t NftElement> {
+    let set = table.sets.get(object.name.strip_prefix("set ")?)?;
+    let mut elements = set.elements.iter();
+    elements.find(|(key, _)| format!("{key:?}") == object.part).map(|(_, element)| element)
+}
+
+/// Whether an element names one of these Mappings.
+fn is_of(state: &KernelState, object: &Touched, mappings: &BTreeSet<ObjectKey>) -> bool {
+    let element = state.nft.as_ref().and_then(|table| nft_element(table, object));
+    let comment = element.and_then(|element| element.comment.as_deref());
+    comment.is_some_and(|text| mappings.iter().any(|key| key.to_string() == text))
 }
 
 /// What a kernel holds of an object, as text; `None` where it has none.
@@ -160,7 +216,8 @@ fn look(state: &KernelState, object: &Touched) -> Option<String> {
             .iter()
             .find(|(key, _)| format!("sysctl {key}") == object.name)
             .map(|(_, value)| format!("{value:?}")),
-        Domain::Nftables | Domain::Flows => None,
+        Domain::Nftables => state.nft.as_ref().and_then(|table| look_into_nft(table, object)),
+        Domain::Flows => None,
     }
 }
 

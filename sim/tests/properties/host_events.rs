@@ -4,8 +4,11 @@ use std::fmt;
 
 use proptest::sample::Index;
 use smartnat_core::model::Family;
+use smartnat_core::objects::nft::{
+    NftChain, NftExpr, NftKey, NftName, NftRule, NftSet, NftTable, NftVerdict,
+};
 use smartnat_core::objects::{KernelState, ROUTE_PROTOCOL, SetElement};
-use smartnat_core::ops::{Domain, NetworkOp, Transaction};
+use smartnat_core::ops::{Domain, NetworkOp, NftOp, Transaction};
 use smartnat_sim::SimKernel;
 
 use crate::common::{held, net, stray_rule};
@@ -95,7 +98,12 @@ fn addresses_of(name: &str) -> impl Iterator<Item = &'static str> {
 }
 
 pub(crate) fn interfere(kernel: &mut SimKernel, what: Interference, at: Index) {
-    let KernelState { xtables, sets, .. } = held(kernel);
+    let KernelState { xtables, sets, nft, .. } = held(kernel);
+    if let Some(table) = nft
+        && interfere_with_nft(kernel, &table, what, at)
+    {
+        return;
+    }
     let chains: Vec<_> = xtables
         .iter()
         .flat_map(|(id, table)| table.chains.keys().map(move |chain| (*id, chain.0.clone())))
@@ -140,4 +148,52 @@ pub(crate) fn interfere(kernel: &mut SimKernel, what: Interference, at: Index) {
             }
         }
     }
+}
+
+/// The same in our table of nftables; whether it is there that something is changed.
+fn interfere_with_nft(
+    kernel: &mut SimKernel,
+    table: &NftTable,
+    what: Interference,
+    at: Index,
+) -> bool {
+    let put = |name: &NftName, chain: &NftChain, rules: Vec<NftRule>| NftOp::PutChain {
+        name: name.clone(),
+        chain: NftChain { base: chain.base, rules },
+    };
+    let chains: Vec<_> = table.chains.iter().collect();
+    let ops: Vec<NftOp> = match what {
+        Interference::FlushChain => {
+            let (name, chain) = chains[at.index(chains.len())];
+            vec![put(name, chain, Vec::new())]
+        }
+        Interference::AppendRule => {
+            let (name, chain) = chains[at.index(chains.len())];
+            let expressions = vec![NftExpr::Verdict(NftVerdict::Accept)];
+            let stray = NftRule { expressions, comment: Some("stray".into()) };
+            vec![put(name, chain, [chain.rules.clone(), vec![stray]].concat())]
+        }
+        Interference::DeleteJumps => {
+            let bases = chains.iter().filter(|(_, chain)| chain.base.is_some());
+            bases.map(|(name, chain)| put(name, chain, Vec::new())).collect()
+        }
+        Interference::DeleteElement => {
+            let keys = |(name, set): (&NftName, &NftSet)| {
+                let delete = |key: &NftKey| {
+                    let (set, key) = (name.clone(), key.clone());
+                    NftOp::DeleteElement { set, key }
+                };
+                set.elements.keys().map(delete).collect::<Vec<_>>()
+            };
+            let elements: Vec<_> = table.sets.iter().flat_map(keys).collect();
+            elements.get(at.index(elements.len().max(1))).cloned().into_iter().collect()
+        }
+        Interference::DeleteRules | Interference::DeleteRoutes => return false,
+    };
+    if !ops.is_empty() {
+        let ops = ops.into_iter().map(NetworkOp::Nft).collect();
+        let by_others = Transaction { domain: Domain::Nftables, ops };
+        kernel.interfere(&by_others).expect("others may do that");
+    }
+    true
 }

@@ -6,6 +6,7 @@ use ipnet::IpNet;
 use proptest::prelude::*;
 use smartnat_core::marks::MarkLayout;
 use smartnat_core::model::{ClusterObject, Protocol};
+use smartnat_core::objects::nft::{CtKey, MetaKey, NftExpr, NftRule, NftType};
 use smartnat_core::objects::{XtMatch, XtTarget};
 use smartnat_sim::SimHost;
 use smartnat_sim::oracle::{Expectation, Origin, Probe, ProbeKind};
@@ -171,6 +172,41 @@ fn beside(address: IpAddr, after: bool) -> IpAddr {
     }
 }
 
+/// The values that a rule of nftables compares marks with or gives them, with the bits that it means.
+fn marks_of(rule: &NftRule) -> Vec<(u32, u32)> {
+    let mut marks = Vec::new();
+    for (at, expression) in rule.expressions.iter().enumerate() {
+        let (NftExpr::Meta { key: MetaKey::Mark, .. } | NftExpr::Ct { key: CtKey::Mark, .. }) =
+            expression
+        else {
+            continue;
+        };
+        match &rule.expressions[at + 1..] {
+            [NftExpr::Bitwise { mask, .. }, NftExpr::Compare { value, .. }, ..] => {
+                marks.push((number(value), number(mask)));
+            }
+            [
+                NftExpr::Bitwise { mask, xor, .. },
+                NftExpr::SetMark { .. } | NftExpr::SetCtMark { .. },
+                ..,
+            ] => marks.push((number(xor), !number(mask))),
+            [NftExpr::Bitwise { mask, .. }, NftExpr::Lookup { .. }, ..] => {
+                marks.push((0, number(mask)));
+            }
+            other => panic!("P5: a mark is used as a whole: {other:?}"),
+        }
+    }
+    let is_set = |e: &&NftExpr| matches!(e, NftExpr::SetMark { .. } | NftExpr::SetCtMark { .. });
+    let set = rule.expressions.iter().filter(is_set).count();
+    assert!(set <= marks.len(), "P5: a mark is set from nothing: {rule:?}");
+    marks
+}
+
+/// Four bytes in the host's order.
+fn number(bytes: &[u8]) -> u32 {
+    u32::from_ne_bytes(bytes.try_into().expect("a mark has four bytes"))
+}
+
 /// P5.
 fn rules_keep_to_their_bits(world: &World) -> Result<(), String> {
     let mask = world.config().mark_mask;
@@ -197,6 +233,17 @@ fn rules_keep_to_their_bits(world: &World) -> Result<(), String> {
         };
         if !compares || !sets {
             return Err(format!("P5: with mask {mask:#x}: {rule:?}"));
+        }
+    }
+    for rule in state.nft.iter().flat_map(|t| t.chains.values()).flat_map(|chain| &chain.rules) {
+        if !marks_of(rule).into_iter().all(|(value, under)| whole(value, under)) {
+            return Err(format!("P5: with mask {mask:#x}: {rule:?}"));
+        }
+    }
+    for set in state.nft.iter().flat_map(|t| t.sets.values()) {
+        let of_marks = set.spec.key == [NftType::Mark];
+        if of_marks && !set.elements.keys().all(|key| whole(number(&key.first), mask)) {
+            return Err(format!("P5: with mask {mask:#x}: {set:?}"));
         }
     }
     for rule in &state.rules {

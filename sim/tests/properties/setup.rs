@@ -4,7 +4,7 @@ use std::fmt;
 
 use proptest::prelude::*;
 use proptest::sample::select;
-use smartnat_core::model::{Family, GatewayConfig};
+use smartnat_core::model::{Backend, Family, GatewayConfig};
 use smartnat_core::objects::{
     ChainName, Route, SetElement, SetKind, SetSpec, SysctlKey, XtRule, XtTable, XtTableId, XtTarget,
 };
@@ -21,6 +21,8 @@ const MASKS: [u32; 5] = [0x00ff_0000, 0x1f, 0xf800_0000, 0x8421_1248, 0xffff_fff
 #[derive(Clone, Debug)]
 #[allow(clippy::struct_excessive_bools, reason = "independent choices")]
 pub(crate) struct Setup {
+    pub(crate) backend: Backend,
+    /// Of ours, or of others' beside our nftables.
     pub(crate) flavour: XtFlavour,
     pub(crate) guard: bool,
     pub(crate) masquerade: bool,
@@ -35,15 +37,24 @@ pub(crate) struct Setup {
 }
 
 pub(crate) fn setups() -> impl Strategy<Value = Setup> {
+    let backend = select(vec![Backend::Iptables, Backend::Nftables]);
     let flags = prop::array::uniform5(any::<bool>());
     let mask = prop_oneof![
         4 => select(MASKS.to_vec()),
         1 => any::<u32>().prop_filter("at least 5 bits", |mask| mask.count_ones() >= 5),
     ];
-    (flags, mask, prop::bool::weighted(0.2), prop::bool::weighted(0.2)).prop_map(
-        |([legacy, no_masquerade, no_default, shared_subnet, others], mark_mask, open, egress)| {
+    let rarely = || prop::bool::weighted(0.2);
+    (backend, flags, mask, rarely(), rarely()).prop_map(
+        |(
+            backend,
+            [legacy, no_masquerade, no_default, shared_subnet, others],
+            mark_mask,
+            open,
+            egress,
+        )| {
             let flavour = if legacy { XtFlavour::Legacy } else { XtFlavour::Nft };
             Setup {
+                backend,
                 flavour,
                 guard: !open,
                 masquerade: !no_masquerade,
@@ -60,6 +71,7 @@ pub(crate) fn setups() -> impl Strategy<Value = Setup> {
 impl Setup {
     pub(crate) fn config(&self) -> GatewayConfig {
         GatewayConfig {
+            backend: self.backend,
             guard: self.guard,
             masquerade: self.masquerade,
             egress: self.egress,
@@ -90,14 +102,14 @@ impl Setup {
         kernel.add_host_route(v4, Some("10.0.0.1"), "int0");
         kernel.add_host_route(v6, Some("fd00::1"), "int0");
         if self.others {
-            add_others(&mut kernel);
+            add_others(&mut kernel, self.backend);
         }
         kernel
     }
 }
 
 /// What others have, as far as it does not concern the packets of a story.
-fn add_others(kernel: &mut SimKernel) {
+fn add_others(kernel: &mut SimKernel, backend: Backend) {
     let nat = XtTableId { family: Family::V4, table: XtTable::Nat };
     let kube = ChainName("KUBE-SERVICES".into());
     let ops = vec![NetworkOp::PutChain { chain: kube.clone(), rules: Vec::new() }];
@@ -107,7 +119,10 @@ fn add_others(kernel: &mut SimKernel) {
     let theirs = XtRule { source: Some(net("100.64.0.0/10")), ..XtRule::new(XtTarget::Masquerade) };
     kernel.foreign_append(nat, "POSTROUTING", &theirs);
     let filter = |family| XtTableId { family, table: XtTable::Filter };
-    kernel.foreign_policy(filter(Family::V4), "FORWARD", Policy::Drop);
+    // No accept of a table of nftables overrules what others drop.
+    if backend == Backend::Iptables {
+        kernel.foreign_policy(filter(Family::V4), "FORWARD", Policy::Drop);
+    }
     kernel.foreign_append(filter(Family::V6), "INPUT", &XtRule::new(XtTarget::Accept));
     let spec =
         SetSpec { kind: SetKind::HashIp, family: Family::V4, timeout: None, max_elements: 100 };
@@ -132,6 +147,9 @@ impl fmt::Display for Setup {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let on = |on: bool| if on { "on" } else { "off" };
         let flavour = if self.flavour == XtFlavour::Nft { "nft" } else { "legacy" };
+        if self.backend == Backend::Nftables {
+            f.write_str("nftables beside ")?;
+        }
         write!(f, "iptables-{flavour}, mark mask {:#x}, guard {}", self.mark_mask, on(self.guard))?;
         write!(f, ", masquerade {}, egress {}", on(self.masquerade), on(self.egress))?;
         let default = if self.default_route { "a default route" } else { "no default route" };

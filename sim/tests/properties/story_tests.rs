@@ -16,6 +16,7 @@ use crate::story::{Step, Story};
 #[test]
 fn a_story_reads_as_numbered_sentences() {
     let setup = Setup {
+        backend: smartnat_core::model::Backend::Iptables,
         flavour: XtFlavour::Nft,
         guard: true,
         masquerade: true,

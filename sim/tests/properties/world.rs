@@ -119,7 +119,14 @@ impl World {
             Step::Flap(link) => self.on_host(|kernel| flap(kernel, link)),
             Step::Address(link, address) => self.on_host(|kernel| toggle(kernel, link, address)),
             Step::Link(link) => self.on_host(|kernel| plug(kernel, link)),
-            Step::Interfere(what, at) => interfere(&mut self.driver.kernel, *what, *at),
+            Step::Interfere(what, at) => {
+                let before = self.driver.kernel.nft().clone();
+                interfere(&mut self.driver.kernel, *what, *at);
+                // The kernel tells of nftables (T17).
+                if *self.driver.kernel.nft() != before {
+                    self.driver.kernel_changed();
+                }
+            }
             Step::Fail(n, class) => self.driver.kernel.fail_nth(*n, *class),
             Step::FailReads(times) => {
                 self.driver.kernel.fail_reads(*times, OpErrorClass::Transient);
@@ -365,6 +372,7 @@ impl World {
         let wanted = lower(&compiled.dataplane, self.config().backend);
         let observed = held(&self.driver.kernel);
         assert_eq!(observed.sets, wanted.sets, "{}", report(&self.driver));
+        assert_eq!(observed.nft, wanted.nft, "{}", report(&self.driver));
         assert_eq!(observed.rules, wanted.rules, "{}", report(&self.driver));
         assert_eq!(observed.routes, wanted.routes, "{}", report(&self.driver));
         let tables: Vec<&XtTableId> =

@@ -3,6 +3,7 @@
 mod connections;
 mod host;
 mod network;
+mod nftables;
 mod router;
 mod routing;
 mod tables;

@@ -6,13 +6,13 @@ use crate::conntrack::decode::flow;
 use crate::ipset::decode::{Listing, failed_element, revisions, set_name};
 use crate::netlink::Attributes;
 use crate::netlink::parse::{Messages, echoed_attributes, refused_offset};
-use crate::nft::decode as nft;
+use crate::nft::{OwnPort, decode as nft};
 use crate::watch::classify::{nftables_datagram, route_datagram};
 
 /// Reads bytes as everything that the kernel answers or notifies of. Nothing panics, and a set
 /// that is understood holds only what fits in it.
 pub fn netlink(data: &[u8]) {
-    let _ = (route_datagram(data), nftables_datagram(data));
+    let _ = (route_datagram(data), nftables_datagram(data, &OwnPort::default()));
     decode(Attributes::new(data));
     let mut listing = Listing::default();
     let mut complete = true;

@@ -39,7 +39,7 @@ enum Part {
 
 impl Batch {
     /// The messages for `ops`, given the sets that are there before them.
-    pub(super) fn new(ops: &[NftOp], specs: &Specs) -> Result<Self, OpError> {
+    pub(super) fn new(ops: &[&NftOp], specs: &Specs) -> Result<Self, OpError> {
         let mut batch = Self { messages: Vec::new(), origins: Vec::new() };
         let mut specs = specs.clone();
         let mut begin = 0;
@@ -104,9 +104,10 @@ impl Batch {
     }
 
     /// Operations of one kind on elements of one set.
-    fn add_elements(&mut self, begin: usize, ops: &[NftOp], specs: &Specs) -> Result<(), OpError> {
+    fn add_elements(&mut self, begin: usize, ops: &[&NftOp], specs: &Specs) -> Result<(), OpError> {
         let mut index = begin;
-        let mut changes = ops.iter().filter_map(element_of).map(|(_, change)| change).peekable();
+        let mut changes =
+            ops.iter().filter_map(|op| element_of(op)).map(|(_, change)| change).peekable();
         while changes.peek().is_some() {
             let Some((op, (set, _))) =
                 ops.get(index - begin).and_then(|op| Some((op, element_of(op)?)))
@@ -123,7 +124,7 @@ impl Batch {
     }
 
     /// What failed, by the operation whose message was refused.
-    pub(super) fn failure(&self, ops: &[NftOp], failed: &BatchError) -> OpError {
+    pub(super) fn failure(&self, ops: &[&NftOp], failed: &BatchError) -> OpError {
         let offset = match &failed.error {
             NetlinkError::Refused(refusal) => refusal.offset,
             _ => None,
@@ -171,9 +172,13 @@ fn element_of(op: &NftOp) -> Option<(&NftName, Change<'_>)> {
 }
 
 /// Whether two consecutive operations go in one message.
-fn goes_along(a: &NftOp, b: &NftOp) -> bool {
-    let kind = |op| element_of(op).map(|(set, (_, element))| (set, element.is_some()));
-    kind(a).is_some_and(|a| Some(a) == kind(b))
+fn goes_along(a: &&NftOp, b: &&NftOp) -> bool {
+    match (element_of(a), element_of(b)) {
+        (Some((a_set, (_, a))), Some((b_set, (_, b)))) => {
+            a_set == b_set && a.is_some() == b.is_some()
+        }
+        _ => false,
+    }
 }
 
 /// Refuses what was observed of others and cannot be made.
@@ -203,6 +208,6 @@ fn require_expressible(op: &NftOp) -> Result<(), OpError> {
 }
 
 /// Whether there is anything in them that depends on what sets were created with.
-pub(super) fn concern_elements(ops: &[NftOp]) -> bool {
+pub(super) fn concern_elements(ops: &[&NftOp]) -> bool {
     ops.iter().any(|op| element_of(op).is_some())
 }

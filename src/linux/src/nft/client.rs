@@ -1,5 +1,6 @@
 //! The client: one socket, kept open. Closing one waits for readers of the tables to end.
 
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
 
 use smartnat_core::objects::nft::{
@@ -86,7 +87,8 @@ impl NftClient {
 
     /// Executes all operations or none. An error is about the first one that the kernel refused.
     /// Invalid where a table of that name is somebody else's.
-    pub fn apply(&mut self, ops: &[NftOp]) -> Result<(), OpError> {
+    pub fn apply<O: Borrow<NftOp>>(&mut self, ops: &[O]) -> Result<(), OpError> {
+        let ops: Vec<&NftOp> = ops.iter().map(Borrow::borrow).collect();
         let mut encoded: Option<(Specs, Batch)> = None;
         for _ in 0..ATTEMPTS {
             let generation = self.generation().map_err(|error| op_error(OUR_TABLE, &error))?;
@@ -96,19 +98,19 @@ impl NftClient {
                 continue;
             }
             let specs = match head {
-                Some(_) if batch::concern_elements(ops) => {
+                Some(_) if batch::concern_elements(&ops) => {
                     self.specs().map_err(|error| op_error(OUR_TABLE, &error))?
                 }
                 _ => Specs::new(),
             };
             let batch = match encoded.take() {
                 Some((same, batch)) if same == specs => batch,
-                _ => Batch::new(ops, &specs)?,
+                _ => Batch::new(&ops, &specs)?,
             };
             // Of this generation it is known that the table is ours and what its sets are like.
             match self.transact(generation, &batch.messages) {
                 Err(failed) if was_overtaken(&failed) => encoded = Some((specs, batch)),
-                result => return result.map_err(|failed| batch.failure(ops, &failed)),
+                result => return result.map_err(|failed| batch.failure(&ops, &failed)),
             }
         }
         Err(op_error(OUR_TABLE, &NetlinkError::Unsteady))

@@ -5,7 +5,9 @@ mod client;
 pub(crate) mod decode;
 mod encode;
 mod error;
+mod port;
 mod protocol;
 mod types;
 
 pub use client::NftClient;
+pub use port::OwnPort;

@@ -1,9 +1,11 @@
 //! What a notification of the kernel means for us.
 
+use smartnat_core::objects::nft::NFT_TABLE;
 use smartnat_core::objects::{BuiltinHook, CHAIN_PREFIX, ROUTE_PROTOCOL};
 
 use super::Changes;
 use crate::netlink::Attributes;
+use crate::nft::OwnPort;
 
 const HOST: Changes = Changes { host: true, kernel: false };
 const KERNEL: Changes = Changes { host: false, kernel: true };
@@ -30,46 +32,77 @@ const RULE_HEADER_BYTES: usize = 12;
 const FRA_PROTOCOL: u16 = 21;
 
 const NFNL_SUBSYS_NFTABLES: u16 = 10;
+const NFT_MSG_NEWTABLE: u16 = 0;
 const NFT_MSG_DELTABLE: u16 = 2;
 const NFT_MSG_NEWCHAIN: u16 = 3;
 const NFT_MSG_DELCHAIN: u16 = 5;
 const NFT_MSG_NEWRULE: u16 = 6;
 const NFT_MSG_DELRULE: u16 = 8;
+const NFT_MSG_NEWSET: u16 = 9;
+const NFT_MSG_DELSET: u16 = 11;
+const NFT_MSG_NEWSETELEM: u16 = 12;
+const NFT_MSG_DELSETELEM: u16 = 14;
 /// Size of `nfgenmsg`.
 const NFGEN_BYTES: usize = 4;
+const NFPROTO_INET: u8 = 1;
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
+/// Name of the table, in messages about whatever is in one.
+const NFTA_TABLE: u16 = 1;
 const NFTA_RULE_CHAIN: u16 = 2;
 const NFTA_CHAIN_NAME: u16 = 3;
 
 /// Meaning of a datagram of the routing groups.
 pub(crate) fn route_datagram(datagram: &[u8]) -> Changes {
-    each_message(datagram, route_message)
+    each_message(datagram, |header, body| route_message(header.kind, body))
 }
 
-/// Meaning of a datagram of the nftables group.
-pub(crate) fn nftables_datagram(datagram: &[u8]) -> Changes {
-    each_message(datagram, nftables_message)
+/// Meaning of a datagram of the nftables group. What our own client changed in our table is none.
+pub(crate) fn nftables_datagram(datagram: &[u8], own: &OwnPort) -> Changes {
+    each_message(datagram, |header, body| {
+        let meaning = nftables_message(header.kind, body)?;
+        Some(if own.is(header.port) { NOTHING } else { meaning })
+    })
 }
 
 /// Joins the meaning of all messages; what cannot be read may mean anything.
-fn each_message(mut datagram: &[u8], meaning: impl Fn(u16, &[u8]) -> Option<Changes>) -> Changes {
+fn each_message(
+    mut datagram: &[u8],
+    meaning: impl Fn(&Header, &[u8]) -> Option<Changes>,
+) -> Changes {
     let mut changes = NOTHING;
-    while let Some((length, kind)) = header(datagram) {
-        let Some(body) = datagram.get(HEADER_BYTES..length) else { return Changes::EVERYTHING };
-        changes |= match kind {
-            NLMSG_OVERRUN => Changes::EVERYTHING,
-            _ => meaning(kind, body).unwrap_or(Changes::EVERYTHING),
+    while let Some(header) = Header::of(datagram) {
+        let Some(body) = datagram.get(HEADER_BYTES..header.length) else {
+            return Changes::EVERYTHING;
         };
-        datagram = datagram.get(length.next_multiple_of(4)..).unwrap_or_default();
+        changes |= match header.kind {
+            NLMSG_OVERRUN => Changes::EVERYTHING,
+            _ => meaning(&header, body).unwrap_or(Changes::EVERYTHING),
+        };
+        datagram = datagram.get(header.length.next_multiple_of(4)..).unwrap_or_default();
     }
     changes
 }
 
-fn header(bytes: &[u8]) -> Option<(usize, u16)> {
-    let (length, rest) = bytes.split_first_chunk()?;
-    let kind = rest.first_chunk()?;
-    Some((usize::try_from(u32::from_ne_bytes(*length)).ok()?, u16::from_ne_bytes(*kind)))
+/// `nlmsghdr`.
+struct Header {
+    length: usize,
+    kind: u16,
+    /// `nlmsg_pid`: the socket whose request it was, 0 where it was nobody's or is cut off.
+    port: u32,
+}
+
+impl Header {
+    fn of(bytes: &[u8]) -> Option<Self> {
+        let (length, rest) = bytes.split_first_chunk()?;
+        let kind = rest.first_chunk()?;
+        let port = bytes.get(12..).and_then(|rest| rest.first_chunk());
+        Some(Self {
+            length: usize::try_from(u32::from_ne_bytes(*length)).ok()?,
+            kind: u16::from_ne_bytes(*kind),
+            port: port.map_or(0, |port| u32::from_ne_bytes(*port)),
+        })
+    }
 }
 
 /// `None`: the message cannot be read.
@@ -101,16 +134,45 @@ fn route_message(kind: u16, body: &[u8]) -> Option<Changes> {
     })
 }
 
-/// `None`: the message cannot be read. Only what touches chains of ours or jumps to them
-/// counts: others may change their tables all day.
+/// `None`: the message cannot be read. Only what touches our table, chains of ours or jumps to
+/// them counts: others may change their tables all day.
 fn nftables_message(kind: u16, body: &[u8]) -> Option<Changes> {
-    if kind >> 8 != NFNL_SUBSYS_NFTABLES || ![AF_INET, AF_INET6].contains(body.first()?) {
+    if kind >> 8 != NFNL_SUBSYS_NFTABLES {
         return Some(NOTHING);
     }
+    let concerns_us = match *body.first()? {
+        NFPROTO_INET => concerns_our_table(kind & 0xff, body)?,
+        AF_INET | AF_INET6 => concerns_our_chains(kind & 0xff, body)?,
+        _ => false,
+    };
+    Some(if concerns_us { KERNEL } else { NOTHING })
+}
+
+/// Whether it is about something in our table. What rules add to sets is not told at all.
+fn concerns_our_table(command: u16, body: &[u8]) -> Option<bool> {
+    const COMMANDS: [u16; 10] = [
+        NFT_MSG_NEWTABLE,
+        NFT_MSG_DELTABLE,
+        NFT_MSG_NEWCHAIN,
+        NFT_MSG_DELCHAIN,
+        NFT_MSG_NEWRULE,
+        NFT_MSG_DELRULE,
+        NFT_MSG_NEWSET,
+        NFT_MSG_DELSET,
+        NFT_MSG_NEWSETELEM,
+        NFT_MSG_DELSETELEM,
+    ];
+    let attributes = Attributes::new(body.get(NFGEN_BYTES..)?);
+    let table = name(value(attributes, NFTA_TABLE)?);
+    Some(COMMANDS.contains(&command) && table == NFT_TABLE.as_bytes())
+}
+
+/// Whether it is about what iptables-nft made of ours.
+fn concerns_our_chains(command: u16, body: &[u8]) -> Option<bool> {
     let attributes = Attributes::new(body.get(NFGEN_BYTES..)?);
     let chain = |attribute: u16| Some(name(value(attributes, attribute)?));
     let ours = |name: &[u8]| name.starts_with(CHAIN_PREFIX.as_bytes());
-    let concerns_us = match kind & 0xff {
+    Some(match command {
         NFT_MSG_DELTABLE => true,
         NFT_MSG_NEWCHAIN | NFT_MSG_DELCHAIN => ours(chain(NFTA_CHAIN_NAME)?),
         NFT_MSG_NEWRULE => ours(chain(NFTA_RULE_CHAIN)?),
@@ -120,8 +182,7 @@ fn nftables_message(kind: u16, body: &[u8]) -> Option<Changes> {
             ours(name) || BuiltinHook::ALL.iter().any(|h| h.name().as_bytes() == name)
         }
         _ => false,
-    };
-    Some(if concerns_us { KERNEL } else { NOTHING })
+    })
 }
 
 /// The attribute's bytes, none where it is absent; `None`: the message cannot be read.

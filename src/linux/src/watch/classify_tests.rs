@@ -1,5 +1,6 @@
 use super::Changes;
 use super::classify::{nftables_datagram, route_datagram};
+use crate::nft::OwnPort;
 
 const HOST: Changes = Changes { host: true, kernel: false };
 const KERNEL: Changes = Changes { host: false, kernel: true };
@@ -87,8 +88,31 @@ fn in_nftables_only_our_chains_and_deletions_from_built_in_ones_count() {
         (nft(15, 0, &[]), NOTHING),
     ];
     for (datagram, meaning) in cases {
-        assert_eq!(nftables_datagram(&datagram), meaning, "{datagram:?}");
+        assert_eq!(nftables_datagram(&datagram, &OwnPort::default()), meaning, "{datagram:?}");
     }
+}
+
+#[test]
+fn in_our_table_everything_counts_unless_it_was_our_client() {
+    let table = |name: &str| attribute(1, format!("{name}\0").as_bytes());
+    let from = |port: u32, mut datagram: Vec<u8>| {
+        datagram[12..16].copy_from_slice(&port.to_ne_bytes());
+        datagram
+    };
+    let own = OwnPort::default();
+    for command in [0, 2, 3, 5, 6, 8, 9, 11, 12, 14] {
+        let foreign = from(7, nft(command, 1, &[table("smartnat")]));
+        assert_eq!(nftables_datagram(&foreign, &own), KERNEL, "{command}");
+        assert_eq!(nftables_datagram(&nft(command, 1, &[table("other")]), &own), NOTHING);
+        assert_eq!(nftables_datagram(&nft(command, 0, &[table("smartnat")]), &own), NOTHING);
+    }
+    let nobodys = nft(2, 1, &[table("smartnat")]);
+    assert_eq!(nftables_datagram(&nobodys, &own), KERNEL);
+    own.set(7);
+    let ours = from(7, nft(12, 1, &[table("smartnat")]));
+    assert_eq!(nftables_datagram(&ours, &own), NOTHING);
+    let both = [ours, from(8, nft(12, 1, &[table("smartnat")]))].concat();
+    assert_eq!(nftables_datagram(&both, &own), KERNEL);
 }
 
 #[test]

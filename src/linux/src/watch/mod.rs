@@ -17,6 +17,8 @@ use rustix::net::sockopt::set_socket_recv_buffer_size_force;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+use crate::nft::OwnPort;
+
 /// `RTNLGRP_LINK`, `_IPV4_IFADDR`, `_IPV4_ROUTE`, `_IPV4_RULE`, `_IPV6_IFADDR`, `_IPV6_ROUTE`,
 /// `_IPV6_RULE`.
 const ROUTE_GROUPS: [u32; 7] = [1, 5, 7, 8, 9, 11, 19];
@@ -66,10 +68,12 @@ impl BitOrAssign for Changes {
 ///
 /// The kernel queues them from [`open`](Self::open) on: what happens after it and before
 /// the first call of [`changed`](Self::changed) is not missed. Our own changes are
-/// reported like anybody's. ipset, tables of iptables-legacy and sysctls send none.
+/// reported like anybody's, except those of [`ignoring`](Self::ignoring). ipset, tables of
+/// iptables-legacy, sysctls and rules that fill sets send none.
 pub struct ChangeWatch {
     route: Socket,
     netfilter: Option<Socket>,
+    own: OwnPort,
     buffer: Vec<u8>,
 }
 
@@ -82,25 +86,32 @@ impl std::fmt::Debug for ChangeWatch {
 }
 
 impl ChangeWatch {
-    /// Subscribes; `nftables` also to changes of tables of iptables' nft flavour.
+    /// Subscribes; `nftables` also to changes of our table and of those of iptables' nft flavour.
     pub fn open(nftables: bool) -> io::Result<Self> {
         let route = subscribe(NETLINK_ROUTE, &ROUTE_GROUPS)?;
         let netfilter =
             if nftables { Some(subscribe(NETLINK_NETFILTER, &[NFTABLES_GROUP])?) } else { None };
-        Ok(Self { route, netfilter, buffer: vec![0; DATAGRAM_BYTES] })
+        let (own, buffer) = (OwnPort::default(), vec![0; DATAGRAM_BYTES]);
+        Ok(Self { route, netfilter, own, buffer })
+    }
+
+    /// From now on without what the client of this address changes in nftables.
+    #[must_use]
+    pub fn ignoring(self, own: OwnPort) -> Self {
+        Self { own, ..self }
     }
 
     /// Waits until something changed. Nothing is lost when the future is dropped.
     pub async fn changed(&mut self) -> io::Result<Changes> {
         loop {
-            let Self { route, netfilter, buffer } = &mut *self;
+            let Self { route, netfilter, own, buffer } = &mut *self;
             // Registered before the queues are read, so that nothing arrives unnoticed between.
             let route_ready = register(route)?;
             let netfilter_ready = match netfilter.as_ref() {
                 Some(socket) => Some(register(socket)?),
                 None => None,
             };
-            let changes = drain_all(route, netfilter.as_ref(), buffer)?;
+            let changes = drain_all(route, netfilter.as_ref(), own, buffer)?;
             if changes.any() {
                 return Ok(changes);
             }
@@ -119,7 +130,7 @@ impl ChangeWatch {
 
     /// What changed up to now, without waiting.
     pub fn pending(&mut self) -> io::Result<Changes> {
-        drain_all(&self.route, self.netfilter.as_ref(), &mut self.buffer)
+        drain_all(&self.route, self.netfilter.as_ref(), &self.own, &mut self.buffer)
     }
 }
 
@@ -143,10 +154,15 @@ fn subscribe(protocol: isize, groups: &[u32]) -> io::Result<Socket> {
     Ok(socket)
 }
 
-fn drain_all(route: &Socket, netfilter: Option<&Socket>, buffer: &mut [u8]) -> io::Result<Changes> {
+fn drain_all(
+    route: &Socket,
+    netfilter: Option<&Socket>,
+    own: &OwnPort,
+    buffer: &mut [u8],
+) -> io::Result<Changes> {
     let mut changes = drain(route, buffer, classify::route_datagram)?;
     if let Some(socket) = netfilter {
-        changes |= drain(socket, buffer, classify::nftables_datagram)?;
+        changes |= drain(socket, buffer, |datagram| classify::nftables_datagram(datagram, own))?;
     }
     Ok(changes)
 }

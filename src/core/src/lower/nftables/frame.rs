@@ -93,13 +93,9 @@ fn translation(table: &mut TableBuilder, marks: MarkLayout) {
         })
     });
     table.chain(SERVICES, services.collect::<Vec<_>>());
-    table.chain(
-        NOBODY_HOME,
-        [
-            rule().protocol(Protocol::Tcp).reject(RejectWith::TcpReset),
-            rule().reject(RejectWith::PortUnreachable),
-        ],
-    );
+    // Before routing the kernel answers only those that it has a route to without any mark, so the
+    // answer is left to chain `input`.
+    table.chain(NOBODY_HOME, [rule().set_mark(marks.ours, marks.ours), rule().accept()]);
     // A pod with egress that connects to an external endpoint is a client like any other (T12).
     let routing = marks.routing();
     table.chain(
@@ -199,12 +195,24 @@ fn forward(table: &mut TableBuilder, dataplane: &Dataplane) {
     }
 }
 
-/// The guard on uplinks.
+/// Who finds nobody home is told so at once (T6); the guard on uplinks.
 fn input(table: &mut TableBuilder, dataplane: &Dataplane) {
     let marks = dataplane.marks;
     let hook = (NftChainKind::Filter, BuiltinHook::Input, BEFORE_TRANSLATION);
-    let rules = [translated(marks, new_without_syn()).drop(), rule().by_input(GUARDS)];
+    let rules = [
+        translated(marks, new_without_syn()).drop(),
+        // Only new connections: the answer itself carries the reflected mark.
+        rule().state(NEW).marked(marks.ours).goto("tell-nobody-home"),
+        rule().by_input(GUARDS),
+    ];
     table.base("input", hook, rules);
+    table.chain(
+        "tell-nobody-home",
+        [
+            rule().protocol(Protocol::Tcp).reject(RejectWith::TcpReset),
+            rule().reject(RejectWith::PortUnreachable),
+        ],
+    );
     let mut guard = vec![translated(marks, rule()).back(), rule().state(KNOWN).reply().back()];
     for family in dataplane.families.iter().copied() {
         match family {
