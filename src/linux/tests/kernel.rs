@@ -74,7 +74,7 @@ fn every_domain_is_executed_read_back_and_counted() {
             add_uplink();
             let state = tempfile::tempdir().expect("a directory");
             let mut kernel = open(state.path(), flavour);
-            assert_eq!(kernel.flavour(), flavour);
+            assert_eq!(kernel.flavour(), Some(flavour));
             assert!(kernel.observe(&scope()).expect("observed").sets.is_empty());
             assert_eq!(kernel.operations(), 0);
 

@@ -173,17 +173,22 @@ fn a_misspelt_variable_is_named_with_the_likely_one() {
     run.wait_line(&["WARN", "SNCTRLR_SETUP_SNATT", "did you mean SNCTRLR_SETUP_SNAT"]);
 }
 
+/// The same words in a mount namespace where the programs of both flavours are no programs.
+pub(crate) fn without_iptables(inner: &Command) -> Command {
+    let hidden = "for p in xtables-nft-multi xtables-legacy-multi; do \
+                  mount --bind /dev/null $(command -v $p) || exit 99; done; exec \"$@\"";
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c", hidden, "sh"]).arg(inner.get_program());
+    command.args(inner.get_args()).env_remove("SMARTNAT_IPTABLES_FLAVOUR");
+    command
+}
+
 #[test]
 fn missing_iptables_is_named_with_its_package() {
     let Some(station) = station() else { return };
     echo(&station);
-    // In a mount namespace of its own the programs of both flavours are no programs.
-    let hidden = "for p in xtables-nft-multi xtables-legacy-multi; do \
-                  mount --bind /dev/null $(command -v $p) || exit 99; done; exec \"$@\"";
-    let inner = station.serving("run");
-    let mut command = Command::new("unshare");
-    command.args(["--mount", "sh", "-c", hidden, "sh"]).arg(inner.get_program());
-    command.args(inner.get_args()).env_remove("SMARTNAT_IPTABLES_FLAVOUR");
+    let mut command = without_iptables(&station.serving("run"));
+    command.env("SMARTNAT_BACKEND", "iptables");
     let said = station.finish(command).expect(1);
     assert!(said.err.contains("apt-get install iptables"), "{said}");
     assert!(said.err.contains("iptables-nft-save"), "{said}");

@@ -103,6 +103,25 @@ both_flavours!(it_is_ready_once_the_first_packet_is_served_and_not_before, |flav
     run.terminate();
 });
 
+#[test]
+fn with_nftables_the_metrics_answer_without_counts_of_rules() {
+    if !smartnat::lab::available() {
+        return;
+    }
+    let station = Station::new(smartnat_core::model::IptablesFlavour::Nft);
+    let _servers = servers(&station.lab);
+    echo(&station, &["10.244.1.11"]);
+    let mut command = station.serving("run");
+    command.env("SMARTNAT_BACKEND", "nftables");
+    let mut run = station.start(command);
+    run.wait_ready();
+    connect(&station, 2);
+    let text = metrics(&station);
+    assert_eq!(value(&text, "smartnat_traffic_read_failures_total"), Some(0.0), "{text}");
+    assert_eq!(value(&text, "smartnat_ready"), Some(1.0), "{text}");
+    run.terminate();
+}
+
 both_flavours!(what_keeps_it_from_serving_makes_it_unready_and_says_so, |flavour| {
     let station = Station::new(flavour);
     let mut command = station.command(&["run", "--uplink", "late0", "--manifests"]);

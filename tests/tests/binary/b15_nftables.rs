@@ -6,6 +6,7 @@ use smartnat::lab::{Lab, traffic};
 use smartnat_core::model::{IptablesFlavour, Protocol};
 use smartnat_linux::NftClient;
 
+use crate::b08_bad_input::without_iptables;
 use crate::common::{SIDES, at, servers};
 use crate::manifests::{echo_mapping, service};
 use crate::station::{GATEWAY, Station};
@@ -61,6 +62,24 @@ fn it_serves_and_clean_up_leaves_what_was_before_whatever_backend_is_configured(
         assert_eq!(station.host_text(), before, "{configured}");
         assert!(!has_table(&station));
     }
+}
+
+#[test]
+fn it_needs_no_program_of_iptables() {
+    let Some(station) = station() else { return };
+    let _servers = servers(&station.lab);
+    let before = station.host_text();
+    let mut command = without_iptables(&station.serving("run"));
+    command.env("SMARTNAT_BACKEND", "nftables");
+    let mut run = station.start(command);
+    run.wait_ready();
+    assert!(is_answered(&station.lab));
+    run.terminate();
+    let mut clean_up = without_iptables(&station.bare(&["cleanup"]));
+    clean_up.env("SMARTNAT_BACKEND", "auto");
+    let said = station.finish(clean_up).expect(0);
+    assert!(said.out.contains("Everything is removed ("), "{said}");
+    assert_eq!(station.host_text(), before);
 }
 
 #[test]

@@ -184,7 +184,7 @@ impl Scene {
             netfilter: smartnat_core::objects::Netfilter::All,
         };
         let held = kernel.observe(&scope).expect("the simulated kernel is read");
-        let others = || obstacles(flavour, XtablesSettings::default());
+        let others = || obstacles(Some(flavour), XtablesSettings::default());
         self.explained = explain::Scene {
             cluster: self.cluster.clone(),
             host,

@@ -21,7 +21,7 @@ use crate::conntrack::ConntrackClient;
 use crate::routing::Routing;
 use crate::survey::{Survey, Uplinks, forwarding_users, obstacles, survey};
 use crate::sysctl::{self, Sysctls};
-use crate::xtables::{XtablesError, XtablesSettings};
+use crate::xtables::{Xtables, XtablesError, XtablesSettings};
 use crate::{is_privileged, observe_host};
 
 use netfilter::Netfilter;
@@ -170,7 +170,7 @@ impl LinuxKernel {
 
     /// Child processes started so far, those that only read included.
     pub fn processes_started(&self) -> u64 {
-        let counts = self.netfilter.xtables().map(|xtables| xtables.processes_started());
+        let counts = self.netfilter.xtables().map(Xtables::processes_started);
         counts.map_or(0, |counts| counts.reads + counts.writes)
     }
 

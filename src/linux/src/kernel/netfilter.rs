@@ -78,16 +78,19 @@ impl Netfilter {
     }
 
     pub(super) fn apply_table(&mut self, ops: &[NetworkOp]) -> Result<(), OpError> {
-        let nft = |op: &NetworkOp| match op {
-            NetworkOp::Nft(op) => Ok(op.clone()),
-            other => Err(misplaced(other, "nftables")),
-        };
         match self {
             Self::Nftables(client) => {
-                let ops: Vec<NftOp> = ops.iter().map(nft).collect::<Result<_, _>>()?;
+                let ops: Vec<&NftOp> = ops.iter().map(nft_op).collect::<Result<_, _>>()?;
                 client.apply(&ops)
             }
             Self::Iptables { .. } => Err(misplaced(&ops[0], "iptables")),
         }
+    }
+}
+
+fn nft_op(op: &NetworkOp) -> Result<&NftOp, OpError> {
+    match op {
+        NetworkOp::Nft(op) => Ok(op),
+        other => Err(misplaced(other, "nftables")),
     }
 }

@@ -1,6 +1,10 @@
 use std::collections::BTreeMap;
 
 use smartnat_core::model::Family;
+use smartnat_core::objects::nft::{
+    NftChain, NftData, NftElement, NftExpr, NftKey, NftRule, NftSet, NftSetSpec, NftTable, NftType,
+    NftValue,
+};
 use smartnat_core::objects::{
     BuiltinHook, ChainName, IpSet, Route, RoutingRule, RuleAction, SetElement, SetKind, SetName,
     SetSpec, SysctlKey, SysctlState, XtRule, XtTable, XtTableId, XtTableState, XtTarget,
@@ -113,4 +117,47 @@ fn objects_that_come_and_go_are_shown_with_their_lines() {
     let json = serde_json::to_value(&found).expect("JSON");
     assert_eq!(json[0]["change"], "remove");
     assert_eq!(json[0]["lines"][0]["remove"], "::/0 via fe80::1 dev eth1 onlink");
+}
+
+/// A table with a chain and a set of so many ports.
+fn nft_state(ports: u16) -> KernelState {
+    let elements = (1..=ports)
+        .map(|port| {
+            let element = NftElement { value: NftValue::Nothing, comment: None };
+            (NftKey::exact(port.to_be_bytes()), element)
+        })
+        .collect();
+    let spec = NftSetSpec::exact([NftType::Port], NftData::Nothing);
+    let rule = NftRule { expressions: vec![NftExpr::Masquerade], comment: None };
+    let mut table = NftTable::default();
+    table.sets.insert("ports".into(), NftSet { spec, elements });
+    table.chains.insert("source".into(), NftChain { base: None, rules: vec![rule] });
+    KernelState { nft: Some(table), ..KernelState::default() }
+}
+
+#[test]
+fn objects_of_nftables_are_shown_as_nft_does() {
+    let made = changes(&KernelState::default(), &nft_state(1)).to_string();
+    assert_eq!(
+        made,
+        "nftables\n\
+         + chain source\n\
+         +     masquerade\n\
+         + set ports\n\
+         +     type inet_service\n\
+         +     1\n\
+         + table inet smartnat\n\
+         3 objects would be added, 0 changed, 0 removed.\n"
+    );
+    let changed = changes(&nft_state(2), &nft_state(1)).to_string();
+    assert!(changed.starts_with("nftables\n~ set ports\n-     2\n0 objects"), "{changed}");
+}
+
+#[test]
+fn many_lines_of_one_object_are_cut_and_counted() {
+    let found = changes(&nft_state(1), &nft_state(5_001));
+    assert_eq!(found.0[0].lines.len(), 5_000, "the JSON has all");
+    let text = found.to_string();
+    assert!(text.contains("… and 4900 more lines (-o json has them)\n"), "{text}");
+    assert!(text.lines().count() < 110, "{text}");
 }
