@@ -7,7 +7,7 @@ use std::time::Duration;
 use smartnat::lab::Lab;
 use smartnat_core::model::IptablesFlavour;
 
-use crate::error::BenchError;
+use crate::error::{BenchError, system};
 use crate::network::{self, Sources};
 use crate::processors::Processors;
 use crate::results::{Control, ControlRun, Settings, Traffic, TrafficRun};
@@ -109,9 +109,12 @@ impl<'a> Campaign<'a> {
         size: u32,
         run: u32,
     ) -> Result<ControlRun, BenchError> {
+        // The record of what was there before is of no use once the namespace is gone.
+        let state = tempfile::tempdir().map_err(system("a temporary directory"))?;
         let order = Order {
             backend: subject.carrier.backend().unwrap_or_default(),
             flavour: self.flavour,
+            state: state.path().to_owned(),
             size,
             turns: self.settings.turns,
             pods: self.settings.pods,

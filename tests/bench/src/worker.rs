@@ -3,6 +3,7 @@
 //! off does not take the rest with it.
 
 use std::io::Write;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -24,6 +25,8 @@ pub(crate) struct Order {
     pub backend: Backend,
     /// Which iptables programs.
     pub flavour: IptablesFlavour,
+    /// Where what was there before is kept; whoever gives the order removes it.
+    pub state: PathBuf,
     /// Mappings.
     pub size: u32,
     /// Changes of each kind.
@@ -142,21 +145,18 @@ struct Station<'a> {
     order: &'a Order,
     gateway: Gateway,
     kernel: Measured<LinuxKernel>,
-    /// The record of what was there before goes with the namespace.
-    _state: tempfile::TempDir,
 }
 
 impl<'a> Station<'a> {
     fn open(order: &'a Order) -> Result<Self, BenchError> {
-        let state = tempfile::tempdir().map_err(system("a temporary directory"))?;
         let options = LinuxOptions {
             flavour: order.flavour,
-            state_dir: StateDir::new(state.path()),
+            state_dir: StateDir::new(&order.state),
             ..LinuxOptions::default()
         };
         let kernel = Measured::new(LinuxKernel::open(options).map_err(refused)?);
         let gateway = Gateway::new(network::config(order.backend));
-        Ok(Self { order, gateway, kernel, _state: state })
+        Ok(Self { order, gateway, kernel })
     }
 
     fn measure(
