@@ -169,7 +169,7 @@ impl<'a> Campaign<'a> {
     fn cases(&self) -> Vec<(&'static Subject, Traffic)> {
         let sizes = |subject: &Subject| match subject.carrier {
             Carrier::Forwarding => vec![None],
-            Carrier::Iptables | Carrier::Flat => {
+            Carrier::Nftables | Carrier::Iptables | Carrier::Flat => {
                 self.settings.sizes.iter().copied().map(Some).collect()
             }
         };

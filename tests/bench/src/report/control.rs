@@ -13,7 +13,7 @@ use super::table::{Table, number, spread};
 const MILLI: f64 = 1e-3;
 
 /// A part of what was measured, and the factor to the unit of its column.
-type Figure<T> = (fn(&T) -> f64, f64);
+type Figure<T> = (fn(&T) -> Option<f64>, f64);
 
 fn name(control: &Control) -> String {
     Subject::find(&control.subject).map_or(control.subject.as_str(), |s| s.name).into()
@@ -27,18 +27,19 @@ fn why(control: &Control) -> String {
     if text.is_empty() { text } else { format!("not measured: {text}") }
 }
 
-fn of_cold(control: &Control, part: fn(&Cold) -> f64, unit: f64) -> Option<Spread> {
-    Spread::of(control.runs.iter().filter_map(|r| r.cold.as_ref()).map(|c| part(c) * unit))
+fn of_cold(control: &Control, part: fn(&Cold) -> Option<f64>, unit: f64) -> Option<Spread> {
+    let runs = control.runs.iter().filter_map(|run| run.cold.as_ref());
+    Spread::of(runs.filter_map(part).map(|value| value * unit))
 }
 
 fn of_changes(
     control: &Control,
     kind: Kind,
-    part: fn(&Changes) -> f64,
+    part: fn(&Changes) -> Option<f64>,
     unit: f64,
 ) -> Option<Spread> {
     let changes = control.runs.iter().filter_map(|run| run.changes.get(&kind));
-    Spread::of(changes.map(|c| part(c) * unit))
+    Spread::of(changes.filter_map(part).map(|value| value * unit))
 }
 
 fn middle(spread: Option<Spread>) -> String {
@@ -56,21 +57,23 @@ pub(super) fn cold_table(results: &Results) -> String {
         "read, ms",
         "operations",
         "processes",
+        "netlink, bytes",
         "processor, ms",
         "of children, ms",
         "memory, MiB",
         "",
     ];
-    let parts: [Figure<Cold>; 9] = [
-        (|c| c.core_us, MILLI),
-        (|c| c.apply_us, MILLI),
-        (|c| c.read_us, MILLI),
-        (|c| c.operations as f64, 1.0),
-        (|c| c.processes as f64, 1.0),
-        (|c| c.processor.own_us as f64, MILLI),
-        (|c| c.processor.children_us as f64, MILLI),
-        (|c| c.peak_kib as f64, 1.0 / 1024.0),
-        (Cold::total_us, MILLI),
+    let parts: [Figure<Cold>; 10] = [
+        (|c| Some(c.core_us), MILLI),
+        (|c| Some(c.apply_us), MILLI),
+        (|c| Some(c.read_us), MILLI),
+        (|c| Some(c.operations as f64), 1.0),
+        (|c| Some(c.processes as f64), 1.0),
+        (|c| c.bytes.map(|bytes| bytes as f64), 1.0),
+        (|c| Some(c.processor.own_us as f64), MILLI),
+        (|c| Some(c.processor.children_us as f64), MILLI),
+        (|c| Some(c.peak_kib as f64), 1.0 / 1024.0),
+        (|c| Some(c.total_us()), MILLI),
     ];
     let mut table = Table::new(&head);
     for control in &results.control {
@@ -85,8 +88,8 @@ pub(super) fn cold_table(results: &Results) -> String {
 }
 
 #[allow(clippy::cast_precision_loss, reason = "memory stays far below 2^52 KiB")]
-fn memory(changes: &Changes) -> f64 {
-    changes.peak_kib as f64
+fn memory(changes: &Changes) -> Option<f64> {
+    Some(changes.peak_kib as f64)
 }
 
 /// Kinds of single changes, for people.
@@ -109,30 +112,33 @@ pub(super) fn change_table(results: &Results) -> String {
         "read, ms",
         "operations",
         "processes",
+        "netlink, bytes",
         "processor, ms",
         "of children, ms",
         "made",
     ];
-    let parts: [Figure<Changes>; 8] = [
-        (|c| c.p99_us, MILLI),
-        (|c| c.core_us, MILLI),
-        (|c| c.apply_us, MILLI),
-        (|c| c.read_us, MILLI),
-        (|c| c.operations, 1.0),
-        (|c| c.processes, 1.0),
-        (|c| c.own_us, MILLI),
-        (|c| c.children_us, MILLI),
+    let parts: [Figure<Changes>; 9] = [
+        (|c| Some(c.p99_us), MILLI),
+        (|c| Some(c.core_us), MILLI),
+        (|c| Some(c.apply_us), MILLI),
+        (|c| Some(c.read_us), MILLI),
+        (|c| Some(c.operations), 1.0),
+        (|c| Some(c.processes), 1.0),
+        (|c| c.bytes, 1.0),
+        (|c| Some(c.own_us), MILLI),
+        (|c| Some(c.children_us), MILLI),
     ];
     let mut table = Table::new(&head);
     for (kind, told) in SINGLE {
         for control in &results.control {
             let lead = [told.to_owned(), name(control), number(f64::from(control.size))];
-            let applied = of_changes(control, kind, |c| c.applied_us, MILLI);
+            let applied = of_changes(control, kind, |c| Some(c.applied_us), MILLI);
             if applied.is_none() {
                 table.row(lead.into_iter().chain([why(control)]));
                 continue;
             }
-            let times = [applied, of_changes(control, kind, |c| c.median_us, MILLI)].map(spread);
+            let times =
+                [applied, of_changes(control, kind, |c| Some(c.median_us), MILLI)].map(spread);
             let cells = parts.iter().map(|(p, unit)| middle(of_changes(control, kind, *p, *unit)));
             let made = made(control, kind);
             table.row(lead.into_iter().chain(times).chain(cells).chain([made]));
@@ -165,18 +171,18 @@ pub(super) fn rolling_table(results: &Results) -> String {
     for control in &results.control {
         let lead = [name(control), number(f64::from(control.size))];
         let of = |part, unit| of_changes(control, Kind::Rolling, part, unit);
-        let applied = of(|c| c.applied_us, MILLI);
+        let applied = of(|c| Some(c.applied_us), MILLI);
         if applied.is_none() {
             table.row(lead.into_iter().chain([why(control)]));
             continue;
         }
         let cells = [
             spread(applied),
-            middle(of(|c| c.median_us, MILLI)),
-            middle(of(|c| c.p99_us, MILLI)),
-            spread(of(|c| c.all_us, 1e-6)),
-            middle(of(|c| c.own_us, MILLI)),
-            middle(of(|c| c.children_us, MILLI)),
+            middle(of(|c| Some(c.median_us), MILLI)),
+            middle(of(|c| Some(c.p99_us), MILLI)),
+            spread(of(|c| Some(c.all_us), 1e-6)),
+            middle(of(|c| Some(c.own_us), MILLI)),
+            middle(of(|c| Some(c.children_us), MILLI)),
             middle(of(memory, 1.0 / 1024.0)),
             made(control, Kind::Rolling),
         ];
