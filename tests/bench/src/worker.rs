@@ -71,7 +71,7 @@ pub(crate) struct Cold {
     pub core_us: f64,
     /// Changing the kernel.
     pub apply_us: f64,
-    /// Reading the kernel.
+    /// Reading the kernel and its connections.
     pub read_us: f64,
     /// Operations.
     pub operations: u64,
@@ -111,8 +111,10 @@ pub(crate) struct Changes {
     pub core_us: f64,
     /// Changing the kernel, median.
     pub apply_us: f64,
-    /// Reading the kernel and its connections, median.
+    /// Reading the kernel, median.
     pub read_us: f64,
+    /// Listing connections, median.
+    pub list_us: f64,
     /// Operations, median.
     pub operations: f64,
     /// Child processes, mean.
@@ -289,7 +291,8 @@ fn summary(asked: u32, all: &[Spent], used: Used) -> Result<Changes, BenchError>
         all_us: of(Spent::total).sum(),
         core_us: median_of(|spent| spent.core)?,
         apply_us: median_of(|spent| spent.apply)?,
-        read_us: median_of(|spent| spent.observe + spent.flows)?,
+        read_us: median_of(|spent| spent.observe)?,
+        list_us: median_of(|spent| spent.flows)?,
         operations: median(all.iter().map(|s| count(s.operations))).unwrap_or_default(),
         processes: count(used.processes) / f64::from(made),
         bytes: used.bytes.map(|bytes| count(bytes) / f64::from(made)),
@@ -342,7 +345,8 @@ mod tests {
         near(found.all_us, 112.0 + 222.0 + 932.0);
         near(found.core_us, 20.0);
         near(found.apply_us, 200.0);
-        near(found.read_us, 2.0);
+        near(found.read_us, 1.0);
+        near(found.list_us, 1.0);
         near(found.operations, 4.0);
         near(found.processes, 2.0);
         near(found.bytes.unwrap(), 30.0);

@@ -110,6 +110,7 @@ pub(super) fn change_table(results: &Results) -> String {
         "core, ms",
         "apply, ms",
         "read, ms",
+        "connections, ms",
         "operations",
         "processes",
         "netlink, bytes",
@@ -117,11 +118,12 @@ pub(super) fn change_table(results: &Results) -> String {
         "of children, ms",
         "made",
     ];
-    let parts: [Figure<Changes>; 9] = [
+    let parts: [Figure<Changes>; 10] = [
         (|c| Some(c.p99_us), MILLI),
         (|c| Some(c.core_us), MILLI),
         (|c| Some(c.apply_us), MILLI),
         (|c| Some(c.read_us), MILLI),
+        (|c| Some(c.list_us), MILLI),
         (|c| Some(c.operations), 1.0),
         (|c| Some(c.processes), 1.0),
         (|c| c.bytes, 1.0),
@@ -202,40 +204,56 @@ fn subjects(results: &Results) -> Vec<&str> {
     keys
 }
 
-/// Number of Mappings and median of a change in microseconds.
-fn points(results: &Results, subject: &str, kind: Kind) -> Vec<(f64, f64)> {
+/// Number of Mappings and median of a time of a change in microseconds.
+fn points(
+    results: &Results,
+    subject: &str,
+    kind: Kind,
+    time: fn(&Changes) -> f64,
+) -> Vec<(f64, f64)> {
     let own = results.control.iter().filter(|control| control.subject == subject);
     let point = |control: &Control| {
         let medians = control.runs.iter().filter_map(|run| run.changes.get(&kind));
-        Some((f64::from(control.size), median(medians.map(|c| c.median_us))?))
+        Some((f64::from(control.size), median(medians.map(time))?))
     };
     own.filter_map(point).collect()
 }
 
-/// What each further thousand of Mappings adds to a change, and how often the cost of the smallest size the
-/// largest has.
+/// What each further thousand of Mappings adds, and how often the time of the smallest size the largest takes.
+fn growth(points: &[(f64, f64)]) -> [String; 2] {
+    let by_thousand = slope(points).map(|by_one| number(by_one * 1000.0)).unwrap_or_default();
+    let ends = points.first().zip(points.last()).filter(|(a, b)| a != b);
+    let ratio = ends.map(|((from, few), (to, many))| {
+        format!("{:.2} ({} to {})", many / few, number(*from), number(*to))
+    });
+    [by_thousand, ratio.unwrap_or_default()]
+}
+
 pub(super) fn slope_table(results: &Results) -> String {
-    let head = ["change", "", "µs for each 1,000 Mappings more", "largest to smallest size"];
+    let head = [
+        "change",
+        "",
+        "applied: µs for each 1,000 Mappings more",
+        "largest to smallest",
+        "at rest: µs for each 1,000 Mappings more",
+        "largest to smallest",
+    ];
     let mut table = Table::new(&head);
     for (kind, told) in SINGLE {
         for subject in subjects(results) {
-            let points = points(results, subject, kind);
-            let growth = slope(&points).map(|by_one| number(by_one * 1000.0)).unwrap_or_default();
-            let ends = points.first().zip(points.last()).filter(|(a, b)| a != b);
-            let ratio = ends.map(|((from, few), (to, many))| {
-                format!("{:.2} ({} to {})", many / few, number(*from), number(*to))
-            });
             let name = Subject::find(subject).map_or(subject, |s| s.name);
-            table.row([told.into(), name.into(), growth, ratio.unwrap_or_default()]);
+            let times: [fn(&Changes) -> f64; 2] = [|c| c.applied_us, |c| c.median_us];
+            let cells = times.into_iter().flat_map(|t| growth(&points(results, subject, kind, t)));
+            table.row([told.into(), name.into()].into_iter().chain(cells));
         }
     }
     table.to_string()
 }
 
-/// Milliseconds of one replaced endpoint by size, a line a subject.
+/// Milliseconds until one replaced endpoint is in the kernel by size, a line a subject.
 pub(super) fn change_series(results: &Results) -> Vec<Series> {
     let line = |subject| {
-        let points = points(results, subject, Kind::Endpoint).into_iter();
+        let points = points(results, subject, Kind::Endpoint, |c| c.applied_us).into_iter();
         let name = Subject::find(subject).map_or(subject, |s| s.name);
         let style = Subject::place(subject);
         Series { name: name.into(), style, points: points.map(|(x, y)| (x, y * MILLI)).collect() }
