@@ -7,7 +7,7 @@ use std::time::Duration;
 use smartnat::lab::Lab;
 use smartnat_core::model::IptablesFlavour;
 
-use crate::error::BenchError;
+use crate::error::{BenchError, system};
 use crate::network::{self, Sources};
 use crate::processors::Processors;
 use crate::results::{Control, ControlRun, Settings, Traffic, TrafficRun};
@@ -109,9 +109,12 @@ impl<'a> Campaign<'a> {
         size: u32,
         run: u32,
     ) -> Result<ControlRun, BenchError> {
+        // The record of what was there before is of no use once the namespace is gone.
+        let state = tempfile::tempdir().map_err(system("a temporary directory"))?;
         let order = Order {
             backend: subject.carrier.backend().unwrap_or_default(),
             flavour: self.flavour,
+            state: state.path().to_owned(),
             size,
             turns: self.settings.turns,
             pods: self.settings.pods,
@@ -166,7 +169,7 @@ impl<'a> Campaign<'a> {
     fn cases(&self) -> Vec<(&'static Subject, Traffic)> {
         let sizes = |subject: &Subject| match subject.carrier {
             Carrier::Forwarding => vec![None],
-            Carrier::Iptables | Carrier::Flat => {
+            Carrier::Nftables | Carrier::Iptables | Carrier::Flat => {
                 self.settings.sizes.iter().copied().map(Some).collect()
             }
         };

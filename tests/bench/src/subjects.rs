@@ -13,6 +13,8 @@ use crate::cluster;
 pub(crate) enum Carrier {
     /// The host forwards, without a rule of netfilter.
     Forwarding,
+    /// `SmartNat` on nftables.
+    Nftables,
     /// `SmartNat` on iptables.
     Iptables,
     /// A rule for each Mapping in one chain, written with `iptables-restore`.
@@ -23,6 +25,7 @@ impl Carrier {
     /// The backend, where it is `SmartNat`.
     pub(crate) fn backend(self) -> Option<Backend> {
         match self {
+            Self::Nftables => Some(Backend::Nftables),
             Self::Iptables => Some(Backend::Iptables),
             Self::Forwarding | Self::Flat => None,
         }
@@ -32,7 +35,7 @@ impl Carrier {
     pub(crate) fn target(self, number: u32) -> SocketAddr {
         match self {
             Self::Forwarding => cluster::endpoints(number)[0],
-            Self::Iptables | Self::Flat => cluster::external(number),
+            Self::Nftables | Self::Iptables | Self::Flat => cluster::external(number),
         }
     }
 }
@@ -60,11 +63,17 @@ pub(crate) struct Subject {
 }
 
 /// All of them, in the order of the tables.
-pub(crate) const SUBJECTS: [Subject; 4] = [
+pub(crate) const SUBJECTS: [Subject; 5] = [
     Subject {
         key: "forwarding",
         name: "forwarding without NAT",
         carrier: Carrier::Forwarding,
+        probe: Probe::Last,
+    },
+    Subject {
+        key: "nftables",
+        name: "SmartNat, nftables",
+        carrier: Carrier::Nftables,
         probe: Probe::Last,
     },
     Subject {

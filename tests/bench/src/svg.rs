@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 /// Width of a picture.
-const WIDTH: f64 = 900.0;
+const WIDTH: f64 = 980.0;
 /// Height of a picture.
 const HEIGHT: f64 = 380.0;
 /// Where the lines are: left, right, top, bottom.

@@ -3,6 +3,7 @@
 //! off does not take the rest with it.
 
 use std::io::Write;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -24,6 +25,8 @@ pub(crate) struct Order {
     pub backend: Backend,
     /// Which iptables programs.
     pub flavour: IptablesFlavour,
+    /// Where what was there before is kept; whoever gives the order removes it.
+    pub state: PathBuf,
     /// Mappings.
     pub size: u32,
     /// Changes of each kind.
@@ -68,12 +71,14 @@ pub(crate) struct Cold {
     pub core_us: f64,
     /// Changing the kernel.
     pub apply_us: f64,
-    /// Reading the kernel.
+    /// Reading the kernel and its connections.
     pub read_us: f64,
     /// Operations.
     pub operations: u64,
     /// Child processes.
     pub processes: u64,
+    /// Bytes sent to nftables, where that carries the dataplane.
+    pub bytes: Option<u64>,
     /// Processor time.
     pub processor: Processor,
     /// Most memory of the process until here, its list of objects included, in KiB.
@@ -106,12 +111,16 @@ pub(crate) struct Changes {
     pub core_us: f64,
     /// Changing the kernel, median.
     pub apply_us: f64,
-    /// Reading the kernel and its connections, median.
+    /// Reading the kernel, median.
     pub read_us: f64,
+    /// Listing connections, median.
+    pub list_us: f64,
     /// Operations, median.
     pub operations: f64,
     /// Child processes, mean.
     pub processes: f64,
+    /// Bytes sent to nftables, mean, where that carries the dataplane.
+    pub bytes: Option<f64>,
     /// Processor time of the process, mean.
     pub own_us: f64,
     /// Processor time of its children, mean.
@@ -138,25 +147,50 @@ fn refused(error: impl ToString) -> BenchError {
     BenchError::Traffic(error.to_string())
 }
 
+/// What was used so far, or by something.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Used {
+    processor: Processor,
+    processes: u64,
+    bytes: Option<u64>,
+}
+
+impl Used {
+    fn since(self, before: Self) -> Self {
+        Self {
+            processor: self.processor.since(before.processor),
+            processes: self.processes - before.processes,
+            bytes: self.bytes.zip(before.bytes).map(|(now, before)| now - before),
+        }
+    }
+
+    fn and(self, more: Self) -> Self {
+        let processor = Processor {
+            own_us: self.processor.own_us + more.processor.own_us,
+            children_us: self.processor.children_us + more.processor.children_us,
+        };
+        let bytes = more.bytes.map(|bytes| self.bytes.unwrap_or_default() + bytes);
+        Self { processor, processes: self.processes + more.processes, bytes }
+    }
+}
+
 struct Station<'a> {
     order: &'a Order,
     gateway: Gateway,
     kernel: Measured<LinuxKernel>,
-    /// The record of what was there before goes with the namespace.
-    _state: tempfile::TempDir,
 }
 
 impl<'a> Station<'a> {
     fn open(order: &'a Order) -> Result<Self, BenchError> {
-        let state = tempfile::tempdir().map_err(system("a temporary directory"))?;
         let options = LinuxOptions {
+            backend: order.backend,
             flavour: order.flavour,
-            state_dir: StateDir::new(state.path()),
+            state_dir: StateDir::new(&order.state),
             ..LinuxOptions::default()
         };
         let kernel = Measured::new(LinuxKernel::open(options).map_err(refused)?);
         let gateway = Gateway::new(network::config(order.backend));
-        Ok(Self { order, gateway, kernel, _state: state })
+        Ok(Self { order, gateway, kernel })
     }
 
     fn measure(
@@ -197,15 +231,17 @@ impl<'a> Station<'a> {
     fn cold(&mut self) -> Result<Cold, BenchError> {
         let host = self.kernel.inner().observe_host().map_err(refused)?;
         let inputs = vec![Input::Host(host), Input::Cluster(cluster::many(self.order.size))];
-        let (processes, before) = (self.kernel.inner().processes_started(), Processor::now()?);
+        let before = self.used()?;
         let spent = self.drive(inputs)?;
+        let used = self.used()?.since(before);
         Ok(Cold {
             core_us: micros(spent.core),
             apply_us: micros(spent.apply),
             read_us: micros(spent.observe + spent.flows),
             operations: spent.operations,
-            processes: self.kernel.inner().processes_started() - processes,
-            processor: Processor::now()?.since(before),
+            processes: used.processes,
+            bytes: used.bytes,
+            processor: used.processor,
             peak_kib: peak_memory_kib()?,
         })
     }
@@ -219,32 +255,30 @@ impl<'a> Station<'a> {
     ) -> Result<Changes, BenchError> {
         let end = Instant::now() + Duration::from_secs(self.order.limit_seconds);
         let mut all = Vec::new();
-        let (mut processor, mut processes) = (Processor::default(), 0);
+        let mut used = Used::default();
         for turn in 0..asked {
             if turn > 0 && Instant::now() > end {
                 break;
             }
             let (there, back) = change(turn);
-            let before = (Processor::now()?, self.kernel.inner().processes_started());
+            let before = self.used()?;
             all.push(self.feed(there)?);
-            let used = Processor::now()?.since(before.0);
-            processor.own_us += used.own_us;
-            processor.children_us += used.children_us;
-            processes += self.kernel.inner().processes_started() - before.1;
+            used = used.and(self.used()?.since(before));
             if let Some(back) = back {
                 self.feed(back)?;
             }
         }
-        summary(asked, &all, processor, processes)
+        summary(asked, &all, used)
+    }
+
+    fn used(&mut self) -> Result<Used, BenchError> {
+        let kernel = self.kernel.inner();
+        let (processes, bytes) = (kernel.processes_started(), kernel.nftables_bytes());
+        Ok(Used { processor: Processor::now()?, processes, bytes })
     }
 }
 
-fn summary(
-    asked: u32,
-    all: &[Spent],
-    processor: Processor,
-    processes: u64,
-) -> Result<Changes, BenchError> {
+fn summary(asked: u32, all: &[Spent], used: Used) -> Result<Changes, BenchError> {
     let made = u32::try_from(all.len()).map_err(refused)?;
     let of = |part: fn(&Spent) -> Duration| all.iter().map(move |spent| micros(part(spent)));
     let median_of = |part| median(of(part)).ok_or_else(|| refused("no change was asked for"));
@@ -257,11 +291,13 @@ fn summary(
         all_us: of(Spent::total).sum(),
         core_us: median_of(|spent| spent.core)?,
         apply_us: median_of(|spent| spent.apply)?,
-        read_us: median_of(|spent| spent.observe + spent.flows)?,
+        read_us: median_of(|spent| spent.observe)?,
+        list_us: median_of(|spent| spent.flows)?,
         operations: median(all.iter().map(|s| count(s.operations))).unwrap_or_default(),
-        processes: count(processes) / f64::from(made),
-        own_us: micros_of(processor.own_us) / f64::from(made),
-        children_us: micros_of(processor.children_us) / f64::from(made),
+        processes: count(used.processes) / f64::from(made),
+        bytes: used.bytes.map(|bytes| count(bytes) / f64::from(made)),
+        own_us: micros_of(used.processor.own_us) / f64::from(made),
+        children_us: micros_of(used.processor.children_us) / f64::from(made),
         peak_kib: peak_memory_kib()?,
     })
 }
@@ -294,8 +330,13 @@ mod tests {
     #[test]
     fn a_summary_tells_the_middle_the_worst_and_the_share_of_each_part() {
         let all = [spent(10, 100, 1), spent(20, 200, 1), spent(30, 900, 1)];
-        let used = Processor { own_us: 300, children_us: 600 };
-        let found = summary(5, &all, used, 6).unwrap();
+        let one = |bytes| Used {
+            processor: Processor { own_us: 100, children_us: 200 },
+            processes: 2,
+            bytes,
+        };
+        let used = Used::default().and(one(Some(10))).and(one(Some(20))).and(one(Some(60)));
+        let found = summary(5, &all, used).unwrap();
         let near = |a: f64, b: f64| assert!((a - b).abs() < 1e-6, "{a} {b}");
         assert_eq!((found.asked, found.made), (5, 3));
         near(found.applied_us, 220.0);
@@ -304,11 +345,14 @@ mod tests {
         near(found.all_us, 112.0 + 222.0 + 932.0);
         near(found.core_us, 20.0);
         near(found.apply_us, 200.0);
-        near(found.read_us, 2.0);
+        near(found.read_us, 1.0);
+        near(found.list_us, 1.0);
         near(found.operations, 4.0);
         near(found.processes, 2.0);
+        near(found.bytes.unwrap(), 30.0);
+        assert_eq!(Used::default().and(one(None)).bytes, None, "what is not counted is not told");
         near(found.own_us, 100.0);
         near(found.children_us, 200.0);
-        assert!(summary(5, &[], used, 0).is_err());
+        assert!(summary(5, &[], used).is_err());
     }
 }

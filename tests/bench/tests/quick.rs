@@ -19,10 +19,12 @@ fn a_smoke_run_measures_every_subject_and_writes_its_report() {
     assert!(!report.contains("not measured"), "{report}");
     for row in [
         "| forwarding without NAT | – | ",
+        "| SmartNat, nftables | 1 | ",
+        "| SmartNat, nftables | 100 | ",
         "| SmartNat, iptables | 1 | ",
         "| SmartNat, iptables | 100 | ",
         "| a rule for each Mapping, the last one | 100 | ",
-        "| one Mapping deleted | SmartNat, iptables | 100 | ",
+        "| one Mapping deleted | SmartNat, nftables | 100 | ",
     ] {
         assert!(report.contains(row), "{row}\n{report}");
     }

@@ -174,6 +174,11 @@ impl LinuxKernel {
         counts.map_or(0, |counts| counts.reads + counts.writes)
     }
 
+    /// Bytes sent to nftables so far, questions included; none where iptables carries the dataplane.
+    pub fn nftables_bytes(&self) -> Option<u64> {
+        self.netfilter.nftables_bytes()
+    }
+
     /// The iptables programs in use; none where nftables carries the dataplane.
     pub fn flavour(&self) -> Option<IptablesFlavour> {
         self.netfilter.xtables().map(|xtables| xtables.flavour().into())

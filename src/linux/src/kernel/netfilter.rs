@@ -34,6 +34,14 @@ impl Netfilter {
         })
     }
 
+    /// Bytes sent to nftables so far.
+    pub(super) fn nftables_bytes(&self) -> Option<u64> {
+        match self {
+            Self::Nftables(client) => Some(client.bytes()),
+            Self::Iptables { .. } => None,
+        }
+    }
+
     pub(super) fn xtables(&self) -> Option<&Xtables> {
         match self {
             Self::Nftables(_) => None,

@@ -13,7 +13,7 @@ use super::table::{Table, number, spread};
 const MILLI: f64 = 1e-3;
 
 /// A part of what was measured, and the factor to the unit of its column.
-type Figure<T> = (fn(&T) -> f64, f64);
+type Figure<T> = (fn(&T) -> Option<f64>, f64);
 
 fn name(control: &Control) -> String {
     Subject::find(&control.subject).map_or(control.subject.as_str(), |s| s.name).into()
@@ -27,18 +27,19 @@ fn why(control: &Control) -> String {
     if text.is_empty() { text } else { format!("not measured: {text}") }
 }
 
-fn of_cold(control: &Control, part: fn(&Cold) -> f64, unit: f64) -> Option<Spread> {
-    Spread::of(control.runs.iter().filter_map(|r| r.cold.as_ref()).map(|c| part(c) * unit))
+fn of_cold(control: &Control, part: fn(&Cold) -> Option<f64>, unit: f64) -> Option<Spread> {
+    let runs = control.runs.iter().filter_map(|run| run.cold.as_ref());
+    Spread::of(runs.filter_map(part).map(|value| value * unit))
 }
 
 fn of_changes(
     control: &Control,
     kind: Kind,
-    part: fn(&Changes) -> f64,
+    part: fn(&Changes) -> Option<f64>,
     unit: f64,
 ) -> Option<Spread> {
     let changes = control.runs.iter().filter_map(|run| run.changes.get(&kind));
-    Spread::of(changes.map(|c| part(c) * unit))
+    Spread::of(changes.filter_map(part).map(|value| value * unit))
 }
 
 fn middle(spread: Option<Spread>) -> String {
@@ -56,21 +57,23 @@ pub(super) fn cold_table(results: &Results) -> String {
         "read, ms",
         "operations",
         "processes",
+        "netlink, bytes",
         "processor, ms",
         "of children, ms",
         "memory, MiB",
         "",
     ];
-    let parts: [Figure<Cold>; 9] = [
-        (|c| c.core_us, MILLI),
-        (|c| c.apply_us, MILLI),
-        (|c| c.read_us, MILLI),
-        (|c| c.operations as f64, 1.0),
-        (|c| c.processes as f64, 1.0),
-        (|c| c.processor.own_us as f64, MILLI),
-        (|c| c.processor.children_us as f64, MILLI),
-        (|c| c.peak_kib as f64, 1.0 / 1024.0),
-        (Cold::total_us, MILLI),
+    let parts: [Figure<Cold>; 10] = [
+        (|c| Some(c.core_us), MILLI),
+        (|c| Some(c.apply_us), MILLI),
+        (|c| Some(c.read_us), MILLI),
+        (|c| Some(c.operations as f64), 1.0),
+        (|c| Some(c.processes as f64), 1.0),
+        (|c| c.bytes.map(|bytes| bytes as f64), 1.0),
+        (|c| Some(c.processor.own_us as f64), MILLI),
+        (|c| Some(c.processor.children_us as f64), MILLI),
+        (|c| Some(c.peak_kib as f64), 1.0 / 1024.0),
+        (|c| Some(c.total_us()), MILLI),
     ];
     let mut table = Table::new(&head);
     for control in &results.control {
@@ -85,8 +88,8 @@ pub(super) fn cold_table(results: &Results) -> String {
 }
 
 #[allow(clippy::cast_precision_loss, reason = "memory stays far below 2^52 KiB")]
-fn memory(changes: &Changes) -> f64 {
-    changes.peak_kib as f64
+fn memory(changes: &Changes) -> Option<f64> {
+    Some(changes.peak_kib as f64)
 }
 
 /// Kinds of single changes, for people.
@@ -107,32 +110,37 @@ pub(super) fn change_table(results: &Results) -> String {
         "core, ms",
         "apply, ms",
         "read, ms",
+        "connections, ms",
         "operations",
         "processes",
+        "netlink, bytes",
         "processor, ms",
         "of children, ms",
         "made",
     ];
-    let parts: [Figure<Changes>; 8] = [
-        (|c| c.p99_us, MILLI),
-        (|c| c.core_us, MILLI),
-        (|c| c.apply_us, MILLI),
-        (|c| c.read_us, MILLI),
-        (|c| c.operations, 1.0),
-        (|c| c.processes, 1.0),
-        (|c| c.own_us, MILLI),
-        (|c| c.children_us, MILLI),
+    let parts: [Figure<Changes>; 10] = [
+        (|c| Some(c.p99_us), MILLI),
+        (|c| Some(c.core_us), MILLI),
+        (|c| Some(c.apply_us), MILLI),
+        (|c| Some(c.read_us), MILLI),
+        (|c| Some(c.list_us), MILLI),
+        (|c| Some(c.operations), 1.0),
+        (|c| Some(c.processes), 1.0),
+        (|c| c.bytes, 1.0),
+        (|c| Some(c.own_us), MILLI),
+        (|c| Some(c.children_us), MILLI),
     ];
     let mut table = Table::new(&head);
     for (kind, told) in SINGLE {
         for control in &results.control {
             let lead = [told.to_owned(), name(control), number(f64::from(control.size))];
-            let applied = of_changes(control, kind, |c| c.applied_us, MILLI);
+            let applied = of_changes(control, kind, |c| Some(c.applied_us), MILLI);
             if applied.is_none() {
                 table.row(lead.into_iter().chain([why(control)]));
                 continue;
             }
-            let times = [applied, of_changes(control, kind, |c| c.median_us, MILLI)].map(spread);
+            let times =
+                [applied, of_changes(control, kind, |c| Some(c.median_us), MILLI)].map(spread);
             let cells = parts.iter().map(|(p, unit)| middle(of_changes(control, kind, *p, *unit)));
             let made = made(control, kind);
             table.row(lead.into_iter().chain(times).chain(cells).chain([made]));
@@ -165,18 +173,18 @@ pub(super) fn rolling_table(results: &Results) -> String {
     for control in &results.control {
         let lead = [name(control), number(f64::from(control.size))];
         let of = |part, unit| of_changes(control, Kind::Rolling, part, unit);
-        let applied = of(|c| c.applied_us, MILLI);
+        let applied = of(|c| Some(c.applied_us), MILLI);
         if applied.is_none() {
             table.row(lead.into_iter().chain([why(control)]));
             continue;
         }
         let cells = [
             spread(applied),
-            middle(of(|c| c.median_us, MILLI)),
-            middle(of(|c| c.p99_us, MILLI)),
-            spread(of(|c| c.all_us, 1e-6)),
-            middle(of(|c| c.own_us, MILLI)),
-            middle(of(|c| c.children_us, MILLI)),
+            middle(of(|c| Some(c.median_us), MILLI)),
+            middle(of(|c| Some(c.p99_us), MILLI)),
+            spread(of(|c| Some(c.all_us), 1e-6)),
+            middle(of(|c| Some(c.own_us), MILLI)),
+            middle(of(|c| Some(c.children_us), MILLI)),
             middle(of(memory, 1.0 / 1024.0)),
             made(control, Kind::Rolling),
         ];
@@ -196,40 +204,56 @@ fn subjects(results: &Results) -> Vec<&str> {
     keys
 }
 
-/// Number of Mappings and median of a change in microseconds.
-fn points(results: &Results, subject: &str, kind: Kind) -> Vec<(f64, f64)> {
+/// Number of Mappings and median of a time of a change in microseconds.
+fn points(
+    results: &Results,
+    subject: &str,
+    kind: Kind,
+    time: fn(&Changes) -> f64,
+) -> Vec<(f64, f64)> {
     let own = results.control.iter().filter(|control| control.subject == subject);
     let point = |control: &Control| {
         let medians = control.runs.iter().filter_map(|run| run.changes.get(&kind));
-        Some((f64::from(control.size), median(medians.map(|c| c.median_us))?))
+        Some((f64::from(control.size), median(medians.map(time))?))
     };
     own.filter_map(point).collect()
 }
 
-/// What each further thousand of Mappings adds to a change, and how often the cost of the smallest size the
-/// largest has.
+/// What each further thousand of Mappings adds, and how often the time of the smallest size the largest takes.
+fn growth(points: &[(f64, f64)]) -> [String; 2] {
+    let by_thousand = slope(points).map(|by_one| number(by_one * 1000.0)).unwrap_or_default();
+    let ends = points.first().zip(points.last()).filter(|(a, b)| a != b);
+    let ratio = ends.map(|((from, few), (to, many))| {
+        format!("{:.2} ({} to {})", many / few, number(*from), number(*to))
+    });
+    [by_thousand, ratio.unwrap_or_default()]
+}
+
 pub(super) fn slope_table(results: &Results) -> String {
-    let head = ["change", "", "µs for each 1,000 Mappings more", "largest to smallest size"];
+    let head = [
+        "change",
+        "",
+        "applied: µs for each 1,000 Mappings more",
+        "largest to smallest",
+        "at rest: µs for each 1,000 Mappings more",
+        "largest to smallest",
+    ];
     let mut table = Table::new(&head);
     for (kind, told) in SINGLE {
         for subject in subjects(results) {
-            let points = points(results, subject, kind);
-            let growth = slope(&points).map(|by_one| number(by_one * 1000.0)).unwrap_or_default();
-            let ends = points.first().zip(points.last()).filter(|(a, b)| a != b);
-            let ratio = ends.map(|((from, few), (to, many))| {
-                format!("{:.2} ({} to {})", many / few, number(*from), number(*to))
-            });
             let name = Subject::find(subject).map_or(subject, |s| s.name);
-            table.row([told.into(), name.into(), growth, ratio.unwrap_or_default()]);
+            let times: [fn(&Changes) -> f64; 2] = [|c| c.applied_us, |c| c.median_us];
+            let cells = times.into_iter().flat_map(|t| growth(&points(results, subject, kind, t)));
+            table.row([told.into(), name.into()].into_iter().chain(cells));
         }
     }
     table.to_string()
 }
 
-/// Milliseconds of one replaced endpoint by size, a line a subject.
+/// Milliseconds until one replaced endpoint is in the kernel by size, a line a subject.
 pub(super) fn change_series(results: &Results) -> Vec<Series> {
     let line = |subject| {
-        let points = points(results, subject, Kind::Endpoint).into_iter();
+        let points = points(results, subject, Kind::Endpoint, |c| c.applied_us).into_iter();
         let name = Subject::find(subject).map_or(subject, |s| s.name);
         let style = Subject::place(subject);
         Series { name: name.into(), style, points: points.map(|(x, y)| (x, y * MILLI)).collect() }

@@ -27,7 +27,7 @@ pub(crate) fn plots(results: &Results) -> [(&'static str, String); 2] {
     };
     let change = Plot {
         title: "One endpoint changes",
-        value: "ms from the changed object to rest, median",
+        value: "ms from the changed object to the last change of rules in the kernel, median",
         series: control::change_series(results),
     };
     [(CONNECT_PLOT, connect.svg()), (CHANGE_PLOT, change.svg())]
@@ -122,7 +122,8 @@ fn one_change(results: &Results) -> String {
     format!(
         "{} of each kind a run, in the same process. *Applied* is the time from the changed object until the kernel \
          has the last change of rules, *at rest* until the gateway has judged connections and has read back what it \
-         reads back. A watch event's way from the API server is not in it.\n\n![Cost of one change by number of Mappings]({CHANGE_PLOT})\n\n{}\n\
+         reads back; a part of that is the list of connections, which takes the kernel a walk over its whole hash table. \
+         A watch event's way from the API server is not in it.\n\n![Cost of one change by number of Mappings]({CHANGE_PLOT})\n\n{}\n\
          How the cost of one change grows:\n\n{}",
         results.settings.turns,
         control::change_table(results),

@@ -45,10 +45,11 @@ pub(super) fn number(value: f64) -> String {
         v if v >= 10.0 => 1,
         _ => 2,
     };
-    let text = format!("{value:.digits$}");
+    let sign = if value < 0.0 { "-" } else { "" };
+    let text = format!("{:.digits$}", value.abs());
     let text = if digits > 0 { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
-    let mut apart = String::new();
+    let mut apart = sign.to_owned();
     for (place, digit) in whole.chars().enumerate() {
         if place > 0 && (whole.len() - place) % 3 == 0 {
             apart.push(',');
@@ -76,8 +77,8 @@ mod tests {
 
     #[test]
     fn numbers_keep_what_counts() {
-        let told = [0.0, 0.034, 1.5, 27.36, 812.4, 1234.0, 1_234_567.8].map(number);
-        assert_eq!(told, ["0", "0.03", "1.5", "27.4", "812", "1,234", "1,234,568"]);
+        let told = [0.0, 0.034, 1.5, 27.36, 812.4, 1234.0, 1_234_567.8, -325.0].map(number);
+        assert_eq!(told, ["0", "0.03", "1.5", "27.4", "812", "1,234", "1,234,568", "-325"]);
     }
 
     #[test]
