@@ -18,10 +18,12 @@ impl CountingKernel for LinuxKernel {
 /// How the kernel is to be opened.
 pub fn options(settings: &Settings) -> LinuxOptions {
     LinuxOptions {
+        backend: settings.gateway.backend,
         flavour: settings.flavour,
         state_dir: StateDir::new(&settings.state_dir),
         lock_wait_seconds: settings.lock_wait.as_secs(),
         sysctls: Sysctls::new(&settings.sysctl_dir),
+        ..LinuxOptions::default()
     }
 }
 

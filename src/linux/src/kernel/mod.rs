@@ -1,5 +1,6 @@
 //! The Linux kernel as the core's [`Kernel`].
 
+mod parts;
 mod record;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,28 +9,32 @@ use std::io;
 use std::time::Duration;
 
 use smartnat_core::explain::Foreign;
-use smartnat_core::model::{Family, HostState, IptablesFlavour};
+use smartnat_core::model::{Backend, Family, HostState, IptablesFlavour};
 use smartnat_core::objects::{
-    BuiltinChain, Flow, FlowFilter, FlowKey, KernelState, ObservationScope, SET_PREFIX, SysctlKey,
+    BuiltinChain, Flow, FlowFilter, FlowKey, KernelState, Netfilter, ObservationScope, SysctlKey,
     SysctlState, XtTableId, XtTableState,
 };
 use smartnat_core::ops::{Domain, Kernel, NetworkOp, OpError, OpErrorClass, Transaction};
 use thiserror::Error;
 
 use crate::conntrack::ConntrackClient;
-use crate::ipset::IpsetClient;
+use crate::nft::OwnPort;
 use crate::routing::Routing;
 use crate::survey::{Survey, Uplinks, forwarding_users, obstacles, survey};
 use crate::sysctl::{self, Sysctls};
 use crate::xtables::{Xtables, XtablesError, XtablesSettings};
 use crate::{is_privileged, observe_host};
 
+use parts::Parts;
 use record::{KeptSysctl, Record};
 pub use record::{RecordError, StateDir};
 
 /// How the kernel is opened.
 #[derive(Clone, Debug)]
 pub struct LinuxOptions {
+    /// What carries the dataplane. What it does not use, iptables and ipset or nftables, need not
+    /// be there; where it is, what is ours in it is found.
+    pub backend: Backend,
     /// Which iptables programs are used.
     pub flavour: IptablesFlavour,
     /// Where what was there before us is kept.
@@ -38,15 +43,19 @@ pub struct LinuxOptions {
     pub lock_wait_seconds: u64,
     /// The kernel's settings.
     pub sysctls: Sysctls,
+    /// Where it tells by which address notifications of its own changes of nftables are known.
+    pub own_port: OwnPort,
 }
 
 impl Default for LinuxOptions {
     fn default() -> Self {
         Self {
+            backend: Backend::default(),
             flavour: IptablesFlavour::Auto,
             state_dir: StateDir::default(),
             lock_wait_seconds: 10,
             sysctls: Sysctls::default(),
+            own_port: OwnPort::default(),
         }
     }
 }
@@ -80,8 +89,8 @@ pub enum OpenError {
 /// It must be used on that thread: sysctls and child processes follow the calling thread's
 /// namespace. All calls block.
 pub struct LinuxKernel {
-    xtables: Xtables,
-    sets: IpsetClient,
+    parts: Parts,
+    settings: XtablesSettings,
     routing: Routing,
     flows: ConntrackClient,
     record: Record,
@@ -94,7 +103,7 @@ pub struct LinuxKernel {
 impl fmt::Debug for LinuxKernel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LinuxKernel")
-            .field("xtables", &self.xtables)
+            .field("xtables", &self.parts.xtables)
             .field("record", &self.record)
             .finish_non_exhaustive()
     }
@@ -112,8 +121,8 @@ impl LinuxKernel {
             ..XtablesSettings::default()
         };
         Ok(Self {
-            xtables: Xtables::detect(options.flavour, settings)?,
-            sets: IpsetClient::open()?,
+            parts: Parts::open(&options, settings)?,
+            settings,
             routing: Routing::open().map_err(OpenError::Routing)?,
             flows: ConntrackClient::open()?,
             record: Record::open(&options.state_dir)?,
@@ -130,23 +139,22 @@ impl LinuxKernel {
 
     /// What is foreign and matters, given the uplinks.
     pub fn survey(&self, uplinks: &Uplinks) -> Survey {
-        survey(self.flavour(), self.xtables.settings(), uplinks)
+        survey(self.serving(), self.settings, uplinks)
     }
 
     /// What others have in the way of packets.
     pub fn obstacles(&self) -> Foreign {
-        obstacles(self.flavour(), self.xtables.settings())
+        obstacles(self.serving(), self.settings)
     }
 
     /// What of others needs the host to forward, for people, by family.
     pub fn forwarding_users(&self) -> BTreeMap<Family, Vec<String>> {
-        forwarding_users(self.xtables.settings())
+        forwarding_users(self.settings)
     }
 
-    /// Changes begun so far: requests to the kernel, writing processes, sysctl writes.
+    /// Changes begun so far: requests to the kernel, batches, writing processes, sysctl writes.
     pub fn operations(&self) -> u64 {
-        self.xtables.processes_started().writes
-            + self.sets.writes()
+        self.parts.operations()
             + self.routing.operations()
             + self.flows.deletions()
             + self.own_writes
@@ -154,13 +162,18 @@ impl LinuxKernel {
 
     /// Child processes started so far, those that only read included.
     pub fn processes_started(&self) -> u64 {
-        let counts = self.xtables.processes_started();
-        counts.reads + counts.writes
+        let counts = self.parts.xtables.as_ref().map(Xtables::processes_started);
+        counts.map_or(0, |counts| counts.reads + counts.writes)
     }
 
-    /// The iptables programs in use.
+    /// The iptables programs in use; `Auto` where there are none.
     pub fn flavour(&self) -> IptablesFlavour {
-        self.xtables.flavour().into()
+        self.parts.xtables.as_ref().map_or(IptablesFlavour::Auto, |x| x.flavour().into())
+    }
+
+    /// The iptables programs whose tables carry our rules; `Auto` where they are none of theirs.
+    fn serving(&self) -> IptablesFlavour {
+        if self.parts.is_native() { IptablesFlavour::Auto } else { self.flavour() }
     }
 
     /// Forgets which built-in chains were there before us. For the end of a complete
@@ -182,7 +195,9 @@ impl LinuxKernel {
             .iter()
             .any(|op| matches!(op, NetworkOp::PutChain { .. } | NetworkOp::InsertJump { .. }));
         let missing = self.record.builtins().is_none();
-        if missing || (creates && self.xtables.observe()?.values().all(XtTableState::is_empty)) {
+        if missing
+            || (creates && self.parts.xtables()?.observe()?.values().all(XtTableState::is_empty))
+        {
             let builtins = self.builtins()?;
             self.record.keep_builtins(builtins).map_err(record_failure)?;
         }
@@ -194,11 +209,19 @@ impl LinuxKernel {
         let chains = |(table, hooks): (XtTableId, BTreeSet<_>)| {
             hooks.into_iter().map(move |hook| BuiltinChain { table, hook })
         };
-        Ok(self.xtables.builtins()?.into_iter().flat_map(chains).collect())
+        Ok(self.parts.xtables()?.builtins()?.into_iter().flat_map(chains).collect())
     }
 
     fn observe_xtables(&mut self) -> Result<BTreeMap<XtTableId, XtTableState>, OpError> {
-        let (mut tables, shared) = self.xtables.observe_with_shared()?;
+        let Ok(xtables) = self.parts.xtables() else { return Ok(BTreeMap::new()) };
+        let (mut tables, shared) = match xtables.observe_with_shared() {
+            // What others made of these tables is none of our business where we don't use them.
+            Err(error) if self.parts.is_native() && error.class == OpErrorClass::Invalid => {
+                tracing::warn!("whether iptables holds anything of ours can't be told: {error}");
+                return Ok(BTreeMap::new());
+            }
+            observed => observed?,
+        };
         let Some(before) = self.record.builtins() else { return Ok(tables) };
         let before = before.clone();
         for chain in self.builtins()?.difference(&before) {
@@ -302,28 +325,33 @@ impl LinuxKernel {
 
 impl Kernel for LinuxKernel {
     fn observe(&mut self, scope: &ObservationScope) -> Result<KernelState, OpError> {
-        Ok(KernelState {
-            xtables: self.observe_xtables()?,
-            sets: self.sets.observe(SET_PREFIX)?,
-            nft: None,
+        let mut state = KernelState {
             rules: self.routing.rules(scope)?,
             routes: self.routing.routes(scope)?,
             sysctls: self.observe_sysctls(scope)?,
-        })
+            ..KernelState::default()
+        };
+        if scope.netfilter == Netfilter::All {
+            state.xtables = self.observe_xtables()?;
+            state.sets = self.parts.observe_sets()?;
+            state.nft = self.parts.observe_nft()?;
+        }
+        Ok(state)
     }
 
     fn apply(&mut self, transaction: &Transaction) -> Result<(), OpError> {
         let ops = transaction.ops.as_slice();
         match transaction.domain {
             Domain::Xtables(table) => {
+                self.parts.xtables()?;
                 self.settle_baseline(ops)?;
                 let by_netlink =
                     |op: &NetworkOp| matches!(op, NetworkOp::DeleteEmptyBuiltin { .. });
                 self.own_writes += ops.iter().filter(|op| by_netlink(op)).map(|_| 1).sum::<u64>();
-                self.xtables.apply(table, ops)
+                self.parts.xtables()?.apply(table, ops)
             }
-            Domain::Sets => self.sets.apply(ops),
-            Domain::Nftables => Err(misplaced(&ops[0], "nftables")),
+            Domain::Sets => self.parts.apply_sets(ops),
+            Domain::Nftables => self.parts.apply_nft(ops),
             Domain::Routing => self.routing.apply(ops),
             Domain::Sysctls => ops.iter().try_for_each(|op| self.apply_sysctl(op)),
             Domain::Flows => self.delete_flows(ops),

@@ -271,7 +271,7 @@ fn a_full_set_takes_no_more() {
 fn a_batch_is_counted_once_and_nothing_costs_nothing() {
     in_namespace(|| {
         let mut client = open();
-        client.apply(&[]).expect("nothing to do");
+        client.apply::<NftOp>(&[]).expect("nothing to do");
         assert_eq!(client.writes(), 0);
         apply(&mut client, &beginning());
         let bytes = client.bytes();

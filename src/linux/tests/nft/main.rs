@@ -5,10 +5,12 @@ mod common;
 
 mod changes;
 mod foreign;
+mod kernel;
 mod large;
 mod round_trip;
 mod sample;
 mod sets;
+mod watch;
 
 use smartnat_core::objects::nft::NftTable;
 use smartnat_core::ops::{NftOp, OpError};
