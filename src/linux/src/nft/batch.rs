@@ -69,7 +69,7 @@ impl Batch {
             }
             NftOp::CreateSet { name, spec } => {
                 specs.insert(name.clone(), spec.clone());
-                // Unique in the batch; the kernel does not take 0 amiss, but nft begins with 1.
+                // Unique in the batch, as nft counts them.
                 encode::create_set(name, spec, u32::try_from(index + 1).unwrap_or(u32::MAX))
             }
             NftOp::DeleteSet { name } => {
