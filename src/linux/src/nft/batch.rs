@@ -43,7 +43,7 @@ impl Batch {
         let mut batch = Self { messages: Vec::new(), origins: Vec::new() };
         let mut specs = specs.clone();
         let mut begin = 0;
-        for run in ops.chunk_by(goes_along) {
+        for run in ops.chunk_by(|a, b| goes_along(a, b)) {
             match run {
                 [op] if element_of(op).is_none() => batch.add(begin, op, &mut specs)?,
                 several => batch.add_elements(begin, several, &specs)?,
@@ -69,7 +69,7 @@ impl Batch {
             }
             NftOp::CreateSet { name, spec } => {
                 specs.insert(name.clone(), spec.clone());
-                // Unique in the batch; the kernel does not take 0 amiss, but nft begins with 1.
+                // Unique in the batch, as nft counts them.
                 encode::create_set(name, spec, u32::try_from(index + 1).unwrap_or(u32::MAX))
             }
             NftOp::DeleteSet { name } => {
@@ -172,7 +172,7 @@ fn element_of(op: &NftOp) -> Option<(&NftName, Change<'_>)> {
 }
 
 /// Whether two consecutive operations go in one message.
-fn goes_along(a: &&NftOp, b: &&NftOp) -> bool {
+fn goes_along(a: &NftOp, b: &NftOp) -> bool {
     match (element_of(a), element_of(b)) {
         (Some((a_set, (_, a))), Some((b_set, (_, b)))) => {
             a_set == b_set && a.is_some() == b.is_some()

@@ -30,6 +30,8 @@ const DATAGRAM_BYTES: usize = 64 << 10;
 const MAX_DATAGRAMS: usize = 4096;
 /// What the kernel may queue for us before it drops and says so.
 const RECEIVE_BUFFER_BYTES: usize = 4 << 20;
+/// The same for nftables, which tells of each element: 100,000 in one change of ours have room.
+const NFTABLES_BUFFER_BYTES: usize = 32 << 20;
 
 /// What changed since the last look, coalesced.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -88,9 +90,11 @@ impl std::fmt::Debug for ChangeWatch {
 impl ChangeWatch {
     /// Subscribes; `nftables` also to changes of our table and of those of iptables' nft flavour.
     pub fn open(nftables: bool) -> io::Result<Self> {
-        let route = subscribe(NETLINK_ROUTE, &ROUTE_GROUPS)?;
-        let netfilter =
-            if nftables { Some(subscribe(NETLINK_NETFILTER, &[NFTABLES_GROUP])?) } else { None };
+        let route = subscribe(NETLINK_ROUTE, &ROUTE_GROUPS, RECEIVE_BUFFER_BYTES)?;
+        let groups = [NFTABLES_GROUP];
+        let netfilter = nftables
+            .then(|| subscribe(NETLINK_NETFILTER, &groups, NFTABLES_BUFFER_BYTES))
+            .transpose()?;
         let (own, buffer) = (OwnPort::default(), vec![0; DATAGRAM_BYTES]);
         Ok(Self { route, netfilter, own, buffer })
     }
@@ -142,10 +146,10 @@ fn register(socket: &Socket) -> io::Result<AsyncFd<BorrowedFd<'_>>> {
     AsyncFd::with_interest(socket.as_fd(), Interest::READABLE)
 }
 
-fn subscribe(protocol: isize, groups: &[u32]) -> io::Result<Socket> {
+fn subscribe(protocol: isize, groups: &[u32], buffer_bytes: usize) -> io::Result<Socket> {
     let mut socket = Socket::new(protocol)?;
     // Without the privilege the default size serves, with more frequent full reads.
-    let _ = set_socket_recv_buffer_size_force(&socket, RECEIVE_BUFFER_BYTES);
+    let _ = set_socket_recv_buffer_size_force(&socket, buffer_bytes);
     socket.bind(&SocketAddr::new(0, 0))?;
     for group in groups {
         socket.add_membership(*group)?;

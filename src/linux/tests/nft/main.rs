@@ -9,6 +9,7 @@ mod large;
 mod round_trip;
 mod sample;
 mod sets;
+mod watch;
 
 use smartnat_core::objects::nft::NftTable;
 use smartnat_core::ops::{NftOp, OpError};
