@@ -1,7 +1,7 @@
 //! One description of a test, two arms: the simulated kernel and the Linux kernel.
 //!
-//! A description is a function over an [`Arm`]. [`on_both_arms!`](crate::on_both_arms) makes four tests of
-//! it: each arm, with both flavours of iptables. An arm ends the test where it cannot do what it is told.
+//! A description is a function over an [`Arm`]. [`on_both_arms!`](crate::on_both_arms) makes six tests of
+//! it: each arm, with each ruleset. An arm ends the test where it cannot do what it is told.
 
 mod foreign;
 mod linux;
@@ -13,44 +13,57 @@ use std::time::Duration;
 
 use smartnat::lab::Packet;
 use smartnat::lab::traffic::{Outcome, StreamKind, StreamReport};
-use smartnat_core::model::{ClusterObject, GatewayConfig, IptablesFlavour, Protocol};
+use smartnat_core::model::{ClusterObject, GatewayConfig, Protocol};
 use smartnat_core::objects::SysctlKey;
 use smartnat_sim::topology::{Attachment, Topology};
 
-use crate::Step;
+use crate::{Ruleset, Step};
 
 pub use foreign::{Damage, Foreign};
 pub use linux::Linux;
 pub use simulated::Simulated;
 
-/// Runs one description as four tests: on each arm with each flavour of iptables.
+/// Runs one description as six tests: on each arm with each ruleset.
 #[macro_export]
 macro_rules! on_both_arms {
     ($(#[$meta:meta])* $name:ident, |$arms:ident| $description:block) => {
         mod $name {
             #[allow(unused_imports, reason = "a description may need none of it")]
             use super::*;
-            use smartnat_core::model::IptablesFlavour as Flavour;
 
             fn describe<A: $crate::arm::Arm>($arms: &$crate::arm::Arms<A>) $description
 
             $(#[$meta])*
             #[test]
+            fn simulated_nftables() {
+                describe(&$crate::arm::Arms::<$crate::arm::Simulated>::new($crate::Ruleset::Nftables));
+            }
+
+            $(#[$meta])*
+            #[test]
             fn simulated_nft() {
-                describe(&$crate::arm::Arms::<$crate::arm::Simulated>::new(Flavour::Nft));
+                describe(&$crate::arm::Arms::<$crate::arm::Simulated>::new($crate::Ruleset::IptablesNft));
             }
 
             $(#[$meta])*
             #[test]
             fn simulated_legacy() {
-                describe(&$crate::arm::Arms::<$crate::arm::Simulated>::new(Flavour::Legacy));
+                describe(&$crate::arm::Arms::<$crate::arm::Simulated>::new($crate::Ruleset::IptablesLegacy));
+            }
+
+            $(#[$meta])*
+            #[test]
+            fn linux_nftables() {
+                if smartnat::lab::available() {
+                    describe(&$crate::arm::Arms::<$crate::arm::Linux>::new($crate::Ruleset::Nftables));
+                }
             }
 
             $(#[$meta])*
             #[test]
             fn linux_nft() {
                 if smartnat::lab::available() {
-                    describe(&$crate::arm::Arms::<$crate::arm::Linux>::new(Flavour::Nft));
+                    describe(&$crate::arm::Arms::<$crate::arm::Linux>::new($crate::Ruleset::IptablesNft));
                 }
             }
 
@@ -58,7 +71,48 @@ macro_rules! on_both_arms {
             #[test]
             fn linux_legacy() {
                 if smartnat::lab::available() {
-                    describe(&$crate::arm::Arms::<$crate::arm::Linux>::new(Flavour::Legacy));
+                    describe(&$crate::arm::Arms::<$crate::arm::Linux>::new($crate::Ruleset::IptablesLegacy));
+                }
+            }
+        }
+    };
+}
+
+/// The same of what concerns objects of iptables: without nftables.
+#[macro_export]
+macro_rules! on_both_arms_of_iptables {
+    ($(#[$meta:meta])* $name:ident, |$arms:ident| $description:block) => {
+        mod $name {
+            #[allow(unused_imports, reason = "a description may need none of it")]
+            use super::*;
+
+            fn describe<A: $crate::arm::Arm>($arms: &$crate::arm::Arms<A>) $description
+
+            $(#[$meta])*
+            #[test]
+            fn simulated_nft() {
+                describe(&$crate::arm::Arms::<$crate::arm::Simulated>::new($crate::Ruleset::IptablesNft));
+            }
+
+            $(#[$meta])*
+            #[test]
+            fn simulated_legacy() {
+                describe(&$crate::arm::Arms::<$crate::arm::Simulated>::new($crate::Ruleset::IptablesLegacy));
+            }
+
+            $(#[$meta])*
+            #[test]
+            fn linux_nft() {
+                if smartnat::lab::available() {
+                    describe(&$crate::arm::Arms::<$crate::arm::Linux>::new($crate::Ruleset::IptablesNft));
+                }
+            }
+
+            $(#[$meta])*
+            #[test]
+            fn linux_legacy() {
+                if smartnat::lab::available() {
+                    describe(&$crate::arm::Arms::<$crate::arm::Linux>::new($crate::Ruleset::IptablesLegacy));
                 }
             }
         }
@@ -68,19 +122,24 @@ macro_rules! on_both_arms {
 /// Where a description gets its arm from, as often as it needs a fresh one.
 #[derive(Debug)]
 pub struct Arms<A> {
-    flavour: IptablesFlavour,
+    ruleset: Ruleset,
     kind: PhantomData<A>,
 }
 
 impl<A: Arm> Arms<A> {
-    /// Arms of one flavour of iptables.
-    pub fn new(flavour: IptablesFlavour) -> Self {
-        Self { flavour, kind: PhantomData }
+    /// Arms of one ruleset.
+    pub fn new(ruleset: Ruleset) -> Self {
+        Self { ruleset, kind: PhantomData }
+    }
+
+    /// What carries the dataplane.
+    pub fn ruleset(&self) -> Ruleset {
+        self.ruleset
     }
 
     /// A network whose host `gateway` does not run the gateway yet.
     pub fn build(&self, topology: &Topology) -> A {
-        A::build(topology, self.flavour)
+        A::build(topology, self.ruleset)
     }
 
     /// A network with a running gateway that has come to rest in sync.
@@ -121,7 +180,7 @@ pub trait Arm: Sized {
     type Watch;
 
     /// A network whose host `gateway` does not run the gateway yet.
-    fn build(topology: &Topology, flavour: IptablesFlavour) -> Self;
+    fn build(topology: &Topology, ruleset: Ruleset) -> Self;
 
     /// Starts the gateway, or ends the running one as a kill would and starts another that knows nothing.
     fn start(&mut self, config: GatewayConfig, objects: Vec<ClusterObject>) -> Step;

@@ -8,8 +8,10 @@ pub mod host_text;
 mod program;
 pub mod relay;
 mod rig;
+mod ruleset;
 pub mod sctp;
 
 pub use engine::Step;
 pub use program::program;
 pub use rig::{Rig, RigOptions};
+pub use ruleset::Ruleset;

@@ -13,6 +13,7 @@ use smartnat_linux::{LinuxKernel, LinuxOptions, StateDir};
 use smartnat_sim::topology::Topology;
 use tempfile::TempDir;
 
+use crate::Ruleset;
 use crate::engine::{Engine, Machine, Step};
 
 /// What a rig is built with.
@@ -25,11 +26,17 @@ pub struct RigOptions {
 }
 
 impl RigOptions {
-    /// Defaults on this flavour.
-    pub fn new(flavour: IptablesFlavour) -> Self {
+    /// Defaults on this ruleset.
+    pub fn new(ruleset: Ruleset) -> Self {
         let config =
             GatewayConfig { uplink_pattern: "ext[0-9]".into(), ..GatewayConfig::default() };
-        Self { config, flavour }
+        Self::with(config, ruleset)
+    }
+
+    /// These settings, but on this ruleset.
+    pub fn with(config: GatewayConfig, ruleset: Ruleset) -> Self {
+        let config = GatewayConfig { backend: ruleset.backend(), ..config };
+        Self { config, flavour: ruleset.flavour() }
     }
 }
 
@@ -190,8 +197,12 @@ struct Station {
 
 impl Station {
     fn open(options: RigOptions, state: StateDir) -> Self {
-        let linux =
-            LinuxOptions { flavour: options.flavour, state_dir: state, ..LinuxOptions::default() };
+        let linux = LinuxOptions {
+            backend: options.config.backend,
+            flavour: options.flavour,
+            state_dir: state,
+            ..LinuxOptions::default()
+        };
         let kernel = LinuxKernel::open(linux).expect("the kernel is usable");
         Self { engine: Engine::new(Gateway::new(options.config)), kernel }
     }

@@ -29,8 +29,9 @@ pub fn options(settings: &Settings) -> LinuxOptions {
     }
 }
 
-/// The settings with a backend: the one that is named, else nftables where the kernel of the
-/// calling thread's network namespace has it and lets us use it, else iptables. Reads only.
+/// The settings with a backend: the one that is named; where that is left open, nftables if the
+/// kernel of the calling thread's network namespace has it and lets us use it, else iptables.
+/// Reads only.
 pub fn chosen(settings: &Settings) -> Settings {
     let mut chosen = settings.clone();
     if settings.automatic_backend {

@@ -8,11 +8,12 @@ use smartnat::lab::traffic::{
     self, BRIEF, Conversation, Outcome, PATIENT, Server, Stream, StreamKind, StreamReport,
 };
 use smartnat::lab::{Lab, Packet, Sniffer, wait_until};
-use smartnat_core::model::{ClusterObject, Family, GatewayConfig, IptablesFlavour, Protocol};
+use smartnat_core::model::{ClusterObject, Family, GatewayConfig, Protocol};
 use smartnat_core::objects::{ROUTE_PROTOCOL, SysctlKey, XtTableId};
 use smartnat_sim::topology::Topology;
 
 use super::{Arm, Damage, Foreign, Request};
+use crate::Ruleset;
 use crate::host_text::{Programs, foreign_objects, host_text};
 use crate::sctp::{self, Chunk, SctpEnd};
 use crate::{Rig, RigOptions, Step};
@@ -20,7 +21,7 @@ use crate::{Rig, RigOptions, Step};
 /// A lab with a gateway in it.
 pub struct Linux {
     rig: Rig,
-    flavour: IptablesFlavour,
+    ruleset: Ruleset,
     servers: BTreeMap<String, Vec<Server>>,
     streams: Vec<Stream>,
     /// Requests on open connections so far: each is another text, so that no late answer is taken for it.
@@ -70,7 +71,7 @@ impl Linux {
 
     #[track_caller]
     fn iptables(&self, table: XtTableId, arguments: &str) {
-        let programs = Programs::of(self.flavour);
+        let programs = Programs::of(self.ruleset.flavour());
         let program = if table.family == Family::V4 { programs.v4 } else { programs.v6 };
         let words = [program, "-t", table.table.name()].into_iter().chain(arguments.split(' '));
         self.run("gateway", &words.collect::<Vec<_>>());
@@ -82,14 +83,14 @@ impl Arm for Linux {
     type Association = Association;
     type Watch = Sniffer;
 
-    fn build(topology: &Topology, flavour: IptablesFlavour) -> Self {
+    fn build(topology: &Topology, ruleset: Ruleset) -> Self {
         let lab = Lab::build(topology).expect("the lab is built");
-        let rig = Rig::idle_in(lab, RigOptions::new(flavour));
-        Self { rig, flavour, servers: BTreeMap::new(), streams: Vec::new(), asked: 0 }
+        let rig = Rig::idle_in(lab, RigOptions::new(ruleset));
+        Self { rig, ruleset, servers: BTreeMap::new(), streams: Vec::new(), asked: 0 }
     }
 
     fn start(&mut self, config: GatewayConfig, objects: Vec<ClusterObject>) -> Step {
-        self.rig.restart_with(RigOptions { config, flavour: self.flavour }, objects)
+        self.rig.restart_with(RigOptions::with(config, self.ruleset), objects)
     }
 
     fn restart(&mut self, objects: Vec<ClusterObject>) -> Step {
@@ -97,7 +98,7 @@ impl Arm for Linux {
     }
 
     fn reconfigure(&mut self, config: GatewayConfig) -> Step {
-        self.rig.reconfigure(RigOptions { config, flavour: self.flavour })
+        self.rig.reconfigure(RigOptions::with(config, self.ruleset))
     }
 
     fn sync(&mut self, objects: Vec<ClusterObject>) -> Step {
@@ -193,7 +194,7 @@ impl Arm for Linux {
     }
 
     fn put_foreign_objects(&mut self) {
-        foreign_objects(self.lab(), &Programs::of(self.flavour));
+        foreign_objects(self.lab(), &Programs::of(self.ruleset.flavour()));
     }
 
     #[track_caller]
@@ -225,11 +226,11 @@ impl Arm for Linux {
     }
 
     fn host_lines(&self) -> Vec<String> {
-        let text = host_text(self.lab(), &Programs::of(self.flavour));
+        let text = host_text(self.lab(), &Programs::of(self.ruleset.flavour()));
         // The kernel keeps a legacy table once it was used, with empty built-in chains.
         let kept = |line: &str| {
             let of_table = line.starts_with('*') || line == "COMMIT" || line.ends_with(" ACCEPT");
-            self.flavour == IptablesFlavour::Legacy && of_table && !line.starts_with("-A")
+            self.ruleset == Ruleset::IptablesLegacy && of_table && !line.starts_with("-A")
         };
         text.lines().filter(|line| !kept(line)).map(str::to_owned).collect()
     }

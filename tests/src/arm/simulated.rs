@@ -10,14 +10,15 @@ use std::time::Duration;
 use smartnat::lab::traffic::{Outcome, StreamKind, StreamReport};
 use smartnat::lab::{Direction, Packet, Transport};
 use smartnat_core::gateway::{Gateway, Input};
-use smartnat_core::model::{ClusterObject, GatewayConfig, IptablesFlavour, Protocol};
+use smartnat_core::model::{ClusterObject, GatewayConfig, Protocol};
 use smartnat_core::objects::{Layer4, SetElement, SysctlKey};
 use smartnat_sim::SimKernel;
-use smartnat_sim::kernel::{Direction as FlowDirection, XtFlavour};
+use smartnat_sim::kernel::Direction as FlowDirection;
 use smartnat_sim::topology::Topology;
 use smartnat_sim::walk::{Carried, Conversation, Network, Packet as SimPacket, Payload};
 
 use super::{Arm, Damage, Foreign, Request};
+use crate::Ruleset;
 use crate::Step;
 use crate::engine::Engine;
 use machine::{GATEWAY, SimMachine, SimStream};
@@ -31,6 +32,7 @@ const PACE: (u64, usize) = (100, 100);
 pub struct Simulated {
     machine: SimMachine,
     topology: Topology,
+    ruleset: Ruleset,
     engine: Option<Engine>,
     config: GatewayConfig,
     objects: Vec<ClusterObject>,
@@ -79,16 +81,13 @@ impl Arm for Simulated {
     type Association = Conversation;
     type Watch = Watch;
 
-    fn build(topology: &Topology, flavour: IptablesFlavour) -> Self {
-        let flavour = match flavour {
-            IptablesFlavour::Nft => XtFlavour::Nft,
-            IptablesFlavour::Legacy => XtFlavour::Legacy,
-            IptablesFlavour::Auto => panic!("a simulated kernel has no programs to choose by"),
-        };
+    fn build(topology: &Topology, ruleset: Ruleset) -> Self {
+        let flavour = ruleset.simulated_flavour();
         let network = Network::build(topology, flavour, SEED).expect("the network is built");
         Self {
             machine: SimMachine { network, streams: Vec::new() },
             topology: topology.clone(),
+            ruleset,
             engine: None,
             config: GatewayConfig::default(),
             objects: Vec::new(),
@@ -97,7 +96,7 @@ impl Arm for Simulated {
 
     #[track_caller]
     fn start(&mut self, config: GatewayConfig, objects: Vec<ClusterObject>) -> Step {
-        self.config = config;
+        self.config = GatewayConfig { backend: self.ruleset.backend(), ..config };
         self.restart(objects)
     }
 

@@ -15,6 +15,7 @@ use smartnat_tests::arm::Arm;
 /// Runs a test of the Linux kernel alone once for each flavour of iptables, as two tests.
 ///
 /// What both arms can show is described with [`smartnat_tests::on_both_arms!`] instead.
+#[allow(unused_macros, reason = "the program is tested by flavour, the contract by ruleset")]
 macro_rules! both_flavours {
     ($(#[$meta:meta])* $name:ident, $test:expr) => {
         mod $name {
@@ -39,6 +40,7 @@ macro_rules! both_flavours {
         }
     };
 }
+#[allow(unused_imports, reason = "the program is tested by flavour, the contract by ruleset")]
 pub(crate) use both_flavours;
 
 /// TCP 8080 and UDP 5353.

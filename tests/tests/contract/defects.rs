@@ -7,21 +7,21 @@ use smartnat::lab::traffic::Outcome;
 use smartnat::lab::{Direction, Packet};
 use smartnat_cluster::manifests::ManifestStore;
 use smartnat_core::gateway::EventKind;
-use smartnat_core::model::{
-    ClusterObject, Family, GatewayConfig, IptablesFlavour, ObjectKey, ObjectKind, Protocol,
-};
+use smartnat_core::model::{ClusterObject, Family, GatewayConfig, ObjectKey, ObjectKind, Protocol};
 use smartnat_core::objects::{XtTable, XtTableId};
 use smartnat_core::ops::NetworkOp;
 use smartnat_core::status::reason;
 use smartnat_sim::scenario::{MappingBuilder, mapping, service, without_mapping, without_service};
 use smartnat_sim::topology::{StandardOptions, single, standard};
+use smartnat_tests::Ruleset;
 use smartnat_tests::arm::{Arm, Foreign, config};
-use smartnat_tests::{Rig, RigOptions, Step, on_both_arms};
+use smartnat_tests::{Rig, RigOptions, Step, on_both_arms, on_both_arms_of_iptables};
 
 use super::common::{
-    SIDES, USUAL, ask, at, both_flavours, echo_on, echo_service, first_network, ip, on_all_sides,
-    pod, serve_in_pods, switch_forwarding_on,
+    SIDES, USUAL, ask, at, echo_on, echo_service, first_network, ip, on_all_sides, pod,
+    serve_in_pods, switch_forwarding_on,
 };
+use super::rulesets::all_rulesets;
 use super::topologies::{ANYCAST, external, three_uplinks};
 
 fn open_to_all(name: &str) -> MappingBuilder {
@@ -55,7 +55,7 @@ fn assert_served_by(arm: &mut impl Arm, sides: &[super::common::Side], server: &
     }
 }
 
-on_both_arms!(clean_up_destroys_sets_after_the_rules_that_refer_to_them, |arms| {
+on_both_arms_of_iptables!(clean_up_destroys_sets_after_the_rules_that_refer_to_them, |arms| {
     let m = SIDES.iter().fold(open_to_all("echo"), |m, s| m.source(s.source));
     let objects = [
         echo_service().affinity(60).ready(&pod(1, Family::V4)).build(),
@@ -73,30 +73,33 @@ on_both_arms!(clean_up_destroys_sets_after_the_rules_that_refer_to_them, |arms| 
     assert_eq!(of_ours(&arm), [""; 0]);
 });
 
-on_both_arms!(clean_up_goes_on_past_what_others_refer_to_and_reports_all_of_it, |arms| {
-    let objects = [echo_on(&[1]), vec![open_to_all("echo").tcp(8080).build()]].concat();
-    let mut arm = arms.build(&single());
-    arm.start(config(), objects);
-    let [filter, nat] =
-        [XtTable::Filter, XtTable::Nat].map(|table| XtTableId { family: Family::V4, table });
-    let rule = "-m set --match-set smartnat-x4 dst -j ACCEPT";
-    arm.put(&Foreign::Rule { table: filter, chain: "INPUT", rule });
-    arm.put(&Foreign::Chain { table: nat, name: "THEIRS" });
-    arm.put(&Foreign::Rule { table: nat, chain: "THEIRS", rule: "-j SMARTNAT-REFUSE" });
-    let step = arm.clean_up();
-    let told = step.events.iter().find(|e| e.kind == EventKind::CleanUpIncomplete);
-    let told = &told.expect("an event").message;
-    assert!(told.contains("smartnat-x4") && told.contains("SMARTNAT-REFUSE"), "{told}");
-    // The two objects that are referred to, without content, and the two rules that refer to them.
-    let left = of_ours(&arm);
-    assert_eq!(left.len(), 4, "{left:?}");
-    for (name, rule) in [("smartnat-x4", "-A INPUT "), ("SMARTNAT-REFUSE", "-A THEIRS ")] {
-        let of_name: Vec<_> = left.iter().filter(|line| line.contains(name)).collect();
-        assert_eq!(of_name.len(), 2, "{left:?}");
-        assert_eq!(of_name.iter().filter(|line| line.contains("-A ")).count(), 1, "{left:?}");
-        assert!(of_name.iter().any(|line| line.contains(rule)), "{left:?}");
+on_both_arms_of_iptables!(
+    clean_up_goes_on_past_what_others_refer_to_and_reports_all_of_it,
+    |arms| {
+        let objects = [echo_on(&[1]), vec![open_to_all("echo").tcp(8080).build()]].concat();
+        let mut arm = arms.build(&single());
+        arm.start(config(), objects);
+        let [filter, nat] =
+            [XtTable::Filter, XtTable::Nat].map(|table| XtTableId { family: Family::V4, table });
+        let rule = "-m set --match-set smartnat-x4 dst -j ACCEPT";
+        arm.put(&Foreign::Rule { table: filter, chain: "INPUT", rule });
+        arm.put(&Foreign::Chain { table: nat, name: "THEIRS" });
+        arm.put(&Foreign::Rule { table: nat, chain: "THEIRS", rule: "-j SMARTNAT-REFUSE" });
+        let step = arm.clean_up();
+        let told = step.events.iter().find(|e| e.kind == EventKind::CleanUpIncomplete);
+        let told = &told.expect("an event").message;
+        assert!(told.contains("smartnat-x4") && told.contains("SMARTNAT-REFUSE"), "{told}");
+        // The two objects that are referred to, without content, and the two rules that refer to them.
+        let left = of_ours(&arm);
+        assert_eq!(left.len(), 4, "{left:?}");
+        for (name, rule) in [("smartnat-x4", "-A INPUT "), ("SMARTNAT-REFUSE", "-A THEIRS ")] {
+            let of_name: Vec<_> = left.iter().filter(|line| line.contains(name)).collect();
+            assert_eq!(of_name.len(), 2, "{left:?}");
+            assert_eq!(of_name.iter().filter(|line| line.contains("-A ")).count(), 1, "{left:?}");
+            assert!(of_name.iter().any(|line| line.contains(rule)), "{left:?}");
+        }
     }
-});
+);
 
 on_both_arms!(a_recreated_service_does_not_keep_the_old_target, |arms| {
     let objects = [echo_on(&[1]), vec![open_to_all("echo").tcp(8080).udp(5353).build()]].concat();
@@ -377,8 +380,8 @@ on_both_arms!(endpoints_with_several_subsets_work, |arms| {
 });
 
 // On Linux alone: a simulated kernel needs no processes.
-both_flavours!(one_mapping_costs_no_process_of_its_own, |flavour: IptablesFlavour| {
-    let (mut rig, _) = Rig::start(&single(), RigOptions::new(flavour), echo_on(&[1]));
+all_rulesets!(one_mapping_costs_no_process_of_its_own, |ruleset: Ruleset| {
+    let (mut rig, _) = Rig::start(&single(), RigOptions::new(ruleset), echo_on(&[1]));
     let one = |n: u16| {
         let m = mapping(&format!("m{n}"))
             .service("echo")

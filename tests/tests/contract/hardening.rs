@@ -11,9 +11,8 @@ use smartnat_sim::topology::{StandardOptions, Topology, addresses, standard};
 use smartnat_tests::arm::{Arm, config};
 use smartnat_tests::{Rig, RigOptions, on_both_arms};
 
-use super::common::{
-    USUAL, at, both_flavours, echo_on, echo_service, first_network, ip, switch_forwarding_on,
-};
+use super::common::{USUAL, at, echo_on, echo_service, first_network, ip, switch_forwarding_on};
+use super::rulesets::all_rulesets;
 
 const POD: [&str; 2] = ["10.244.1.11", "fd00:244:1::11"];
 const CLIENT: [&str; 2] = ["192.0.2.10", "2001:db8:2::10"];
@@ -131,11 +130,11 @@ fn send(socket: &UdpSocket, to: SocketAddr) {
 
 // T10: an endpoint on the host itself sends through OUTPUT, not FORWARD. On Linux alone: no word
 // of the arms makes a server speak unasked.
-both_flavours!(an_ended_connection_of_an_endpoint_on_the_host_escapes_nowhere, |flavour| {
+all_rulesets!(an_ended_connection_of_an_endpoint_on_the_host_escapes_nowhere, |ruleset| {
     let service = echo_service().ready(addresses::GATEWAY_V4).ready(addresses::GATEWAY_V6);
     let topology = standard(StandardOptions { office: true });
     let objects = [service.build(), vec![exposed(FIRST, false)]].concat();
-    let (mut rig, _) = Rig::start(&topology, RigOptions::new(flavour), objects);
+    let (mut rig, _) = Rig::start(&topology, RigOptions::new(ruleset), objects);
     for (side, own) in
         first_network().into_iter().zip([addresses::GATEWAY_V4, addresses::GATEWAY_V6])
     {

@@ -8,6 +8,7 @@ mod common;
 mod defects;
 mod hardening;
 mod path_mtu;
+mod rulesets;
 mod scale;
 mod sctp;
 mod t01_forward;

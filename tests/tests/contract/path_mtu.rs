@@ -6,9 +6,10 @@ use smartnat::lab::{Direction, Lab, Packet, Sniffer, Transport};
 use smartnat_core::model::{Family, Protocol};
 use smartnat_sim::scenario::mapping;
 use smartnat_sim::topology::{StandardOptions, standard};
-use smartnat_tests::{Rig, RigOptions};
+use smartnat_tests::{Rig, RigOptions, Ruleset};
 
-use super::common::{SIDES, Side, at, both_flavours, conversation, echo_on, ip, pod, servers};
+use super::common::{SIDES, Side, at, conversation, echo_on, ip, pod, servers};
+use super::rulesets::all_rulesets;
 
 /// A request that fits no link of 1400 octets.
 const LONG: usize = 1420;
@@ -18,11 +19,11 @@ fn long_answer(side: Side) -> usize {
     if side.source.contains('.') { 1370 } else { 1350 }
 }
 
-fn rig(flavour: smartnat_core::model::IptablesFlavour, masquerade: bool) -> Rig {
+fn rig(ruleset: Ruleset, masquerade: bool) -> Rig {
     let all = SIDES.iter().fold(mapping("echo"), |m, s| m.address(s.external)).tcp(8080).udp(5353);
     let objects = [echo_on(&[1]), vec![all.masquerade(masquerade).build()]].concat();
     let topology = standard(StandardOptions::default());
-    let (rig, first) = Rig::start(&topology, RigOptions::new(flavour), objects);
+    let (rig, first) = Rig::start(&topology, RigOptions::new(ruleset), objects);
     assert!(first.status.in_sync, "{:?}", first.events);
     rig
 }
@@ -63,9 +64,9 @@ fn assert_segments_adapt(lab: &Lab, side: Side) {
     assert_eq!(outcome.server(), Some("pod1"), "{side:?}: {outcome}");
 }
 
-both_flavours!(a_client_learns_of_a_small_link_to_the_pods, |flavour| {
+all_rulesets!(a_client_learns_of_a_small_link_to_the_pods, |ruleset| {
     for masquerade in [true, false] {
-        let rig = rig(flavour, masquerade);
+        let rig = rig(ruleset, masquerade);
         let _servers = servers(&rig.lab);
         let pods = ["pod1", "pod2", "pod3"].map(|p| (p, "eth0"));
         shrink(&rig.lab, &[&[("gateway", "eth0")][..], &pods].concat());
@@ -81,9 +82,9 @@ both_flavours!(a_client_learns_of_a_small_link_to_the_pods, |flavour| {
     }
 });
 
-both_flavours!(a_pod_learns_of_a_small_uplink, |flavour| {
+all_rulesets!(a_pod_learns_of_a_small_uplink, |ruleset| {
     for masquerade in [true, false] {
-        let rig = rig(flavour, masquerade);
+        let rig = rig(ruleset, masquerade);
         let _servers = servers(&rig.lab);
         let uplinks =
             [("gateway", "ext1"), ("router1", "outer"), ("gateway", "ext2"), ("router2", "outer")];
@@ -99,9 +100,9 @@ both_flavours!(a_pod_learns_of_a_small_uplink, |flavour| {
     }
 });
 
-both_flavours!(a_pod_learns_of_a_small_link_far_away, |flavour| {
+all_rulesets!(a_pod_learns_of_a_small_link_far_away, |ruleset| {
     for masquerade in [true, false] {
-        let rig = rig(flavour, masquerade);
+        let rig = rig(ruleset, masquerade);
         let _servers = servers(&rig.lab);
         let far =
             [("client1", "eth0"), ("router1", "inner"), ("client2", "eth0"), ("router2", "inner")];
@@ -114,13 +115,13 @@ both_flavours!(a_pod_learns_of_a_small_link_far_away, |flavour| {
     }
 });
 
-both_flavours!(the_host_itself_learns_of_a_small_link_far_away, |flavour| {
+all_rulesets!(the_host_itself_learns_of_a_small_link_far_away, |ruleset| {
     let lab = Lab::build(&standard(StandardOptions::default())).expect("the lab is built");
     for (net, via) in [("192.0.2.0/24", "198.51.100.1"), ("2001:db8:2::/64", "2001:db8:51::1")] {
         lab.command("gateway", &["ip", "route", "add", net, "via", via]).expect("a route");
     }
     shrink(&lab, &[("client1", "eth0"), ("router1", "inner")]);
-    let (rig, first) = Rig::start_in(lab, RigOptions::new(flavour), Vec::new());
+    let (rig, first) = Rig::start_in(lab, RigOptions::new(ruleset), Vec::new());
     assert!(first.status.in_sync, "{:?}", first.events);
     let _far = Server::start(&rig.lab, "client1", &[], &[5353]).expect("a server");
     for (from, to) in [("198.51.100.10", "192.0.2.10"), ("2001:db8:51::10", "2001:db8:2::10")] {

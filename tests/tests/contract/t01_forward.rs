@@ -3,15 +3,16 @@
 
 use smartnat::lab::Lab;
 use smartnat::lab::traffic::PATIENT;
-use smartnat_core::model::{ClusterObject, IptablesFlavour, Protocol, UplinkGateway};
+use smartnat_core::model::{ClusterObject, Protocol, UplinkGateway};
 use smartnat_sim::topology::{StandardOptions, standard};
+use smartnat_tests::Ruleset;
 use smartnat_tests::arm::config;
 use smartnat_tests::{Rig, RigOptions, on_both_arms};
 
 use super::common::{
-    SIDES, USUAL, ask, at, both_flavours, conversation, echo_on, ip, on_all_sides, serve_in_pods,
-    servers,
+    SIDES, USUAL, ask, at, conversation, echo_on, ip, on_all_sides, serve_in_pods, servers,
 };
+use super::rulesets::all_rulesets;
 
 fn objects() -> Vec<ClusterObject> {
     [echo_on(&[1]), vec![on_all_sides("echo").tcp(8080).udp(5353).build()]].concat()
@@ -30,9 +31,9 @@ on_both_arms!(a_client_reaches_the_pod_by_tcp_and_udp, |arms| {
 });
 
 // On Linux alone: the simulated network knows no sizes of packets and no fragments.
-both_flavours!(a_datagram_in_fragments_arrives_and_so_does_its_answer, |flavour| {
+all_rulesets!(a_datagram_in_fragments_arrives_and_so_does_its_answer, |ruleset| {
     let topology = standard(StandardOptions::default());
-    let (rig, _) = Rig::start(&topology, RigOptions::new(flavour), objects());
+    let (rig, _) = Rig::start(&topology, RigOptions::new(ruleset), objects());
     let _servers = servers(&rig.lab);
     for side in SIDES {
         let (from, to) = (at(side.source, 0), at(side.external, 5353));
@@ -43,10 +44,10 @@ both_flavours!(a_datagram_in_fragments_arrives_and_so_does_its_answer, |flavour|
 });
 
 // On Linux alone: a simulated kernel has its families from the beginning.
-both_flavours!(a_host_without_ipv6_serves_ipv4, |flavour| {
+all_rulesets!(a_host_without_ipv6_serves_ipv4, |ruleset| {
     let lab = Lab::build(&standard(StandardOptions::default())).expect("the lab is built");
     lab.set_sysctl("gateway", "net.ipv6.conf.all.disable_ipv6", "1").expect("a sysctl");
-    let (mut rig, first) = Rig::start_in(lab, RigOptions::new(flavour), objects());
+    let (mut rig, first) = Rig::start_in(lab, RigOptions::new(ruleset), objects());
     assert!(first.status.in_sync, "{:?}", first.events);
     let _servers = servers(&rig.lab);
     for side in SIDES.iter().filter(|s| s.external.contains('.')) {
@@ -60,7 +61,7 @@ both_flavours!(a_host_without_ipv6_serves_ipv4, |flavour| {
 
 // On Linux alone, with the next one: the simulated network finds neighbours without ARP.
 /// An uplink that has single addresses and a configured router.
-fn subnetless(lab: &Lab, flavour: IptablesFlavour) -> RigOptions {
+fn subnetless(lab: &Lab, ruleset: Ruleset) -> RigOptions {
     for words in [
         "ip address flush dev ext1 scope global",
         "ip address add 198.51.100.10/32 dev ext1",
@@ -68,15 +69,15 @@ fn subnetless(lab: &Lab, flavour: IptablesFlavour) -> RigOptions {
     ] {
         lab.command("gateway", &words.split(' ').collect::<Vec<_>>()).expect("an address");
     }
-    let mut options = RigOptions::new(flavour);
+    let mut options = RigOptions::new(ruleset);
     let router = UplinkGateway { ipv4: Some(ip("198.51.100.1")), ipv6: Some(ip("2001:db8:51::1")) };
     options.config.gateways.insert("ext1".into(), router);
     options
 }
 
-both_flavours!(an_address_without_a_subnet_is_served_by_a_configured_gateway, |flavour| {
+all_rulesets!(an_address_without_a_subnet_is_served_by_a_configured_gateway, |ruleset| {
     let lab = Lab::build(&standard(StandardOptions::default())).expect("the lab is built");
-    let options = subnetless(&lab, flavour);
+    let options = subnetless(&lab, ruleset);
     lab.command("gateway", &["ip", "route", "add", "198.51.100.1", "dev", "ext1"])
         .expect("a route");
     let (rig, first) = Rig::start_in(lab, options, objects());
@@ -92,9 +93,9 @@ both_flavours!(an_address_without_a_subnet_is_served_by_a_configured_gateway, |f
     }
 });
 
-both_flavours!(a_router_whose_arp_the_kernel_will_not_answer_is_told, |flavour| {
+all_rulesets!(a_router_whose_arp_the_kernel_will_not_answer_is_told, |ruleset| {
     let lab = Lab::build(&standard(StandardOptions::default())).expect("the lab is built");
-    let options = subnetless(&lab, flavour);
+    let options = subnetless(&lab, ruleset);
     let (_rig, first) = Rig::start_in(lab, options, objects());
     let told = |d: &String| d.contains("ext1") && d.contains("ip route add 198.51.100.1 dev ext1");
     assert!(first.status.degraded.iter().any(told), "{:?}", first.status.degraded);

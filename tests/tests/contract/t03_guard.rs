@@ -12,9 +12,10 @@ use smartnat_tests::arm::config;
 use smartnat_tests::{Rig, RigOptions, on_both_arms};
 
 use super::common::{
-    SIDES, USUAL, ask, ask_briefly, at, both_flavours, echo_on, first_network, ip, on_all_sides,
-    serve_in_pods, servers,
+    SIDES, USUAL, ask, ask_briefly, at, echo_on, first_network, ip, on_all_sides, serve_in_pods,
+    servers,
 };
+use super::rulesets::all_rulesets;
 
 const MANAGEMENT: [(Protocol, u16); 2] = [(Protocol::Tcp, 22), (Protocol::Udp, 161)];
 
@@ -95,9 +96,9 @@ on_both_arms!(a_mapping_is_served_through_the_guard, |arms| {
 });
 
 // On Linux alone: simulated hosts have no anycast addresses.
-both_flavours!(anycast_addresses_are_guarded_like_any_other, |flavour| {
+all_rulesets!(anycast_addresses_are_guarded_like_any_other, |ruleset| {
     let (rig, _) =
-        Rig::start(&standard(StandardOptions::default()), RigOptions::new(flavour), Vec::new());
+        Rig::start(&standard(StandardOptions::default()), RigOptions::new(ruleset), Vec::new());
     let host = rig
         .lab
         .run("gateway", || UdpSocket::bind(at("::", 161)))
@@ -152,10 +153,10 @@ on_both_arms!(dhcp_passes_the_guard, |arms| {
 });
 
 // On Linux alone: the simulated network finds neighbours without asking.
-both_flavours!(neighbour_discovery_passes_the_guard, |flavour| {
+all_rulesets!(neighbour_discovery_passes_the_guard, |ruleset| {
     let topology = standard(StandardOptions::default());
     let objects = [echo_on(&[1]), vec![on_all_sides("echo").tcp(8080).build()]].concat();
-    let (rig, _) = Rig::start(&topology, RigOptions::new(flavour), objects);
+    let (rig, _) = Rig::start(&topology, RigOptions::new(ruleset), objects);
     let _servers = servers(&rig.lab);
     for host in ["gateway", "router1", "router2", "pod1"] {
         for family in ["-4", "-6"] {
@@ -172,16 +173,16 @@ both_flavours!(neighbour_discovery_passes_the_guard, |flavour| {
 });
 
 // On Linux alone: simulated ICMP is echo and errors.
-both_flavours!(other_icmp_is_not_answered, |flavour| {
+all_rulesets!(other_icmp_is_not_answered, |ruleset| {
     // A timestamp request (RFC 792), all zero but its type and checksum.
     let mut request = [0; 20];
     request[..4].copy_from_slice(&[13, 0, 0xf2, 0xff]);
     let reply = Transport::Icmp { kind: 14, code: 0 };
     let topology = standard(StandardOptions::default());
-    let (mut rig, _) = Rig::start(&topology, RigOptions::new(flavour), Vec::new());
+    let (mut rig, _) = Rig::start(&topology, RigOptions::new(ruleset), Vec::new());
     let side = first_network()[0];
     let mut answered = |guard: bool| {
-        let mut options = RigOptions::new(flavour);
+        let mut options = RigOptions::new(ruleset);
         options.config.guard = guard;
         rig.reconfigure(options);
         let heard = Sniffer::start(&rig.lab, "neighbour", "eth0").expect("a sniffer");

@@ -8,7 +8,7 @@ use smartnat_core::objects::{XtTable, XtTableId};
 use smartnat_sim::scenario::{MappingBuilder, mapping, without_mapping};
 use smartnat_sim::topology::{StandardOptions, standard};
 use smartnat_tests::arm::{Arm, Foreign, config};
-use smartnat_tests::on_both_arms;
+use smartnat_tests::{on_both_arms, on_both_arms_of_iptables};
 
 use super::common::{
     Side, at, echo_on, echo_service, first_network, ip, on_first_network, pod, serve_in_pods,
@@ -164,7 +164,7 @@ on_both_arms!(what_is_in_flight_during_the_change_ends_as_well, |arms| {
     }
 });
 
-on_both_arms!(a_set_that_others_refer_to_keeps_no_connection_alive, |arms| {
+on_both_arms_of_iptables!(a_set_that_others_refer_to_keeps_no_connection_alive, |arms| {
     let m = first_network().iter().fold(exposed("a", 1000, 1000), |m, s| m.source(s.source));
     let objects = [echo_on(&[1]), vec![m.build()]].concat();
     let mut arm = arms.start(&standard(StandardOptions::default()), config(), objects);

@@ -7,9 +7,11 @@ use smartnat_core::gateway::{Event, EventKind};
 use smartnat_core::model::{Family, Protocol};
 use smartnat_sim::scenario::mapping;
 use smartnat_sim::topology::{StandardOptions, standard};
+use smartnat_tests::Ruleset;
 use smartnat_tests::{Rig, RigOptions, Step};
 
-use super::common::{SIDES, ask, ask_briefly, at, both_flavours, echo_on};
+use super::common::{SIDES, ask, ask_briefly, at, echo_on};
+use super::rulesets::all_rulesets;
 use smartnat_tests::host_text::Programs;
 
 const FORWARDING: [&str; 2] = ["net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"];
@@ -44,46 +46,49 @@ fn kept(step: &Step) -> Vec<&Event> {
     step.events.iter().filter(|e| e.kind == EventKind::ForwardingKept).collect()
 }
 
-both_flavours!(where_others_translate_forwarding_stays_on_and_their_traffic_flows, |flavour| {
-    let programs = Programs::of(flavour);
-    let lab = lab();
-    masquerade(&lab, programs.v4, Family::V4);
-    masquerade(&lab, programs.v6, Family::V6);
-    let mut rig = start(lab, RigOptions::new(flavour));
-    let step = rig.clean_up_beside_others();
-    let kept = kept(&step);
-    assert_eq!(kept.len(), 2, "{:?}", step.events);
-    for (event, family) in kept.iter().zip(Family::ALL) {
-        assert!(event.message.contains(&family.to_string()), "{event:?}");
-        assert!(event.message.contains("MASQUERADE in nat/POSTROUTING"), "{event:?}");
-    }
-    assert_eq!(forwarding(&rig), ["1", "1"]);
-    let _office = Server::start(&rig.lab, "office", &[8080], &[5353]).expect("a server");
-    for (from, to) in WAYS {
-        for (protocol, port) in [(Protocol::Tcp, 8080), (Protocol::Udp, 5353)] {
-            let outcome = ask(&rig.lab, protocol, "pod1", from, at(to, port));
-            assert_eq!(outcome.server(), Some("office"), "{to} {protocol}: {outcome}");
+all_rulesets!(
+    where_others_translate_forwarding_stays_on_and_their_traffic_flows,
+    |ruleset: Ruleset| {
+        let programs = Programs::of(ruleset.flavour());
+        let lab = lab();
+        masquerade(&lab, programs.v4, Family::V4);
+        masquerade(&lab, programs.v6, Family::V6);
+        let mut rig = start(lab, RigOptions::new(ruleset));
+        let step = rig.clean_up_beside_others();
+        let kept = kept(&step);
+        assert_eq!(kept.len(), 2, "{:?}", step.events);
+        for (event, family) in kept.iter().zip(Family::ALL) {
+            assert!(event.message.contains(&family.to_string()), "{event:?}");
+            assert!(event.message.contains("MASQUERADE in nat/POSTROUTING"), "{event:?}");
         }
+        assert_eq!(forwarding(&rig), ["1", "1"]);
+        let _office = Server::start(&rig.lab, "office", &[8080], &[5353]).expect("a server");
+        for (from, to) in WAYS {
+            for (protocol, port) in [(Protocol::Tcp, 8080), (Protocol::Udp, 5353)] {
+                let outcome = ask(&rig.lab, protocol, "pod1", from, at(to, port));
+                assert_eq!(outcome.server(), Some("office"), "{to} {protocol}: {outcome}");
+            }
+        }
+        // Nothing remembers that it was ever off.
+        let mut again = rig.clean_up_beside_others();
+        again.events.retain(|e| e.kind != EventKind::CleanedUp);
+        assert_eq!(again.operations, 0);
+        assert!(again.events.is_empty(), "{:?}", again.events);
     }
-    // Nothing remembers that it was ever off.
-    let mut again = rig.clean_up_beside_others();
-    again.events.retain(|e| e.kind != EventKind::CleanedUp);
-    assert_eq!(again.operations, 0);
-    assert!(again.events.is_empty(), "{:?}", again.events);
-});
+);
 
-both_flavours!(only_the_family_that_others_need_stays_on, |flavour| {
+all_rulesets!(only_the_family_that_others_need_stays_on, |ruleset: Ruleset| {
     let lab = lab();
-    masquerade(&lab, Programs::of(flavour).v4, Family::V4);
-    let mut rig = start(lab, RigOptions::new(flavour));
+    masquerade(&lab, Programs::of(ruleset.flavour()).v4, Family::V4);
+    let mut rig = start(lab, RigOptions::new(ruleset));
     assert_eq!(forwarding(&rig), ["1", "1"]);
     let step = rig.clean_up_beside_others();
     assert_eq!(kept(&step).len(), 1, "{:?}", step.events);
     assert_eq!(forwarding(&rig), ["1", "0"]);
 });
 
-both_flavours!(a_bridge_with_a_port_needs_both_families, |flavour| {
-    let mut rig = start(lab(), RigOptions::new(flavour));
+all_rulesets!(a_bridge_with_a_port_needs_both_families, |ruleset| {
+    let mut rig = start(lab(), RigOptions::new(ruleset));
     for words in [
         "ip link add br9 type bridge",
         "ip link add guest9 type veth peer name port9",
@@ -99,8 +104,8 @@ both_flavours!(a_bridge_with_a_port_needs_both_families, |flavour| {
     assert_eq!(forwarding(&rig), ["1", "1"]);
 });
 
-both_flavours!(where_nobody_needs_it_forwarding_goes_off_again, |flavour| {
-    let mut rig = start(lab(), RigOptions::new(flavour));
+all_rulesets!(where_nobody_needs_it_forwarding_goes_off_again, |ruleset| {
+    let mut rig = start(lab(), RigOptions::new(ruleset));
     assert_eq!(forwarding(&rig), ["1", "1"]);
     let step = rig.clean_up_beside_others();
     assert!(kept(&step).is_empty(), "{:?}", step.events);

@@ -5,7 +5,7 @@ use smartnat_core::model::{Family, Protocol};
 use smartnat_core::objects::{SysctlKey, XtTable, XtTableId};
 use smartnat_sim::topology::{StandardOptions, standard};
 use smartnat_tests::arm::{Arm, Damage, Foreign, config};
-use smartnat_tests::on_both_arms;
+use smartnat_tests::{on_both_arms, on_both_arms_of_iptables};
 
 use super::common::{SIDES, at, echo_on, on_all_sides, serve_in_pods};
 
@@ -32,7 +32,7 @@ fn sorted(arm: &impl Arm) -> Vec<String> {
     lines
 }
 
-on_both_arms!(every_kind_of_object_is_put_back, |arms| {
+on_both_arms_of_iptables!(every_kind_of_object_is_put_back, |arms| {
     let all = SIDES.iter().fold(on_all_sides("echo"), |m, s| m.source(s.source));
     let objects = [echo_on(&[1]), vec![all.tcp(8080).egress(true).build()]].concat();
     let mut arm = arms.start(&standard(StandardOptions::default()), config(), objects);

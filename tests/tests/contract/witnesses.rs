@@ -7,11 +7,11 @@ use std::process::Command;
 
 use ipset::Session;
 use ipset::types::{HashIp, HashNet, NetDataType};
-use smartnat_core::model::{ClusterObject, Family, IptablesFlavour, ObjectKey};
+use smartnat_core::model::{ClusterObject, Family, ObjectKey};
 use smartnat_core::names;
 use smartnat_sim::scenario::mapping;
 use smartnat_sim::topology::{StandardOptions, standard};
-use smartnat_tests::{Rig, RigOptions};
+use smartnat_tests::{Rig, RigOptions, Ruleset};
 
 use super::common::{SIDES, echo_on, ip, pod};
 
@@ -25,21 +25,21 @@ fn objects() -> Vec<ClusterObject> {
 }
 
 /// What the program `iptables` of this machine is.
-fn usual_flavour() -> Option<IptablesFlavour> {
+fn usual_ruleset() -> Option<Ruleset> {
     let output = Command::new("iptables").arg("--version").output().ok()?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     if text.contains("legacy") {
-        Some(IptablesFlavour::Legacy)
+        Some(Ruleset::IptablesLegacy)
     } else {
-        text.contains("nf_tables").then_some(IptablesFlavour::Nft)
+        text.contains("nf_tables").then_some(Ruleset::IptablesNft)
     }
 }
 
 #[test]
 fn iptables_sees_our_chains_and_jumps() {
-    let (true, Some(flavour)) = (smartnat::lab::available(), usual_flavour()) else { return };
+    let (true, Some(ruleset)) = (smartnat::lab::available(), usual_ruleset()) else { return };
     let topology = standard(StandardOptions::default());
-    let (mut rig, first) = Rig::start(&topology, RigOptions::new(flavour), objects());
+    let (mut rig, first) = Rig::start(&topology, RigOptions::new(ruleset), objects());
     assert!(first.status.in_sync, "{:?}", first.events);
     for v6 in [false, true] {
         let told = rig.lab.run("gateway", || look(v6)).expect("the lab");
@@ -102,9 +102,9 @@ fn ipset_sees_the_elements_that_netlink_wrote() {
     if !smartnat::lab::available() {
         return;
     }
-    for flavour in [IptablesFlavour::Nft, IptablesFlavour::Legacy] {
+    for ruleset in [Ruleset::IptablesNft, Ruleset::IptablesLegacy] {
         let topology = standard(StandardOptions::default());
-        let (mut rig, first) = Rig::start(&topology, RigOptions::new(flavour), objects());
+        let (mut rig, first) = Rig::start(&topology, RigOptions::new(ruleset), objects());
         assert!(first.status.in_sync, "{:?}", first.events);
         rig.lab.run("gateway", membership).expect("the lab");
 

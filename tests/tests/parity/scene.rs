@@ -17,7 +17,7 @@ use smartnat_sim::kernel::{Policy, XtFlavour};
 use smartnat_sim::topology::{Host, Topology};
 use smartnat_sim::walk::{Network, Outcome, Packet, SimHost, Step, Trace};
 use smartnat_sim::{Driver, SimKernel};
-use smartnat_tests::{Rig, RigOptions};
+use smartnat_tests::{Rig, RigOptions, Ruleset};
 
 use crate::wire::{Seen, Wire, station, written};
 
@@ -102,7 +102,7 @@ pub(crate) struct Comparison {
 impl Scene {
     /// The links and stations, with a gateway that has nothing to do yet.
     pub(crate) fn build(flavour: IptablesFlavour) -> Self {
-        let (rig, _) = Rig::start(&topology(), RigOptions::new(flavour), Vec::new());
+        let (rig, _) = Rig::start(&topology(), options(flavour), Vec::new());
         let mut stations = BTreeMap::new();
         let all = STATIONS.iter().flat_map(|(link, all)| all.iter().map(move |a| (*link, *a)));
         for ((link, address), number) in all.zip(1..) {
@@ -131,7 +131,7 @@ impl Scene {
         let wire =
             Wire::open(&rig.lab, "world", stations, ("eth0", "10.0.0.2".parse().expect("own")));
         let simulated = simulated_host(flavour);
-        let driver = Driver::new(RigOptions::new(flavour).config, SimKernel::new(of(flavour)));
+        let driver = Driver::new(options(flavour).config, SimKernel::new(of(flavour)));
         let (cluster, config) = (ClusterState::default(), GatewayConfig::default());
         let explained = explain::Scene::default();
         Self { flavour, rig, wire, simulated, driver, draws: 0, cluster, config, explained }
@@ -274,6 +274,11 @@ impl Scene {
             ["iptables-nft", "ip6tables-nft"]
         }
     }
+}
+
+fn options(flavour: IptablesFlavour) -> RigOptions {
+    let legacy = flavour == IptablesFlavour::Legacy;
+    RigOptions::new(if legacy { Ruleset::IptablesLegacy } else { Ruleset::IptablesNft })
 }
 
 fn of(flavour: IptablesFlavour) -> XtFlavour {

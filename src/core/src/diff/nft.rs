@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::lower::rank;
-use crate::objects::nft::{NftChain, NftData, NftKey, NftName, NftSet, NftTable};
+use crate::objects::nft::{NftChain, NftData, NftKey, NftName, NftRule, NftSet, NftTable};
 use crate::ops::{Domain, NetworkOp, NftOp, Transaction};
 
 /// Operations that the kernel is handed at once: about 6 MB of messages.
@@ -84,7 +84,7 @@ fn follow(desired: &NftTable, held: &NftTable) -> Vec<NftOp> {
     }
     ops.extend(elements.go);
     let gone = held.chains.iter().filter(|(name, _)| !desired.chains.contains_key(*name));
-    let mut gone = in_order(gone.collect());
+    let mut gone = in_order(&gone.collect());
     gone.reverse();
     ops.extend(gone.into_iter().map(|name| NftOp::DeleteChain { name }));
     for name in held.sets.keys().filter(|name| !desired.sets.contains_key(*name)) {
@@ -101,15 +101,15 @@ fn new_chains(desired: &NftTable, held: &NftTable) -> Vec<NftOp> {
         let chain = desired.chains.get(&name).cloned().unwrap_or_default();
         NftOp::PutChain { name, chain }
     };
-    in_order(new.collect()).into_iter().map(put).collect()
+    in_order(&new.collect()).into_iter().map(put).collect()
 }
 
 /// Chains in such an order that each comes after those that its rules lead to.
-fn in_order(chains: BTreeMap<&NftName, &NftChain>) -> Vec<NftName> {
+fn in_order(chains: &BTreeMap<&NftName, &NftChain>) -> Vec<NftName> {
     let mut order = Vec::with_capacity(chains.len());
     let mut seen = BTreeSet::new();
     for name in chains.keys() {
-        visit(name, &chains, &mut seen, &mut order);
+        visit(name, chains, &mut seen, &mut order);
     }
     order
 }
@@ -123,7 +123,7 @@ fn visit<'a>(
     order: &mut Vec<NftName>,
 ) {
     let Some(chain) = chains.get(name).filter(|_| seen.insert(name)) else { return };
-    for next in chain.rules.iter().flat_map(|rule| rule.chains()) {
+    for next in chain.rules.iter().flat_map(NftRule::chains) {
         visit(next, chains, seen, order);
     }
     order.push(name.clone());

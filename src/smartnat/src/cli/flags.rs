@@ -96,7 +96,7 @@ impl GatewayFlags {
 #[command(next_help_heading = "Kernel")]
 pub struct KernelFlags {
     /// What carries the dataplane; `auto` is nftables where the kernel has it, else iptables;
-    /// `simulated` is a dry run that needs no root [default: auto]
+    /// `simulated` is a dry run that needs no root [default: iptables]
     #[arg(long, value_name = "KIND", value_parser = BACKEND)]
     backend: Option<String>,
     /// Which iptables programs are used, never both [default: auto]

@@ -160,16 +160,18 @@ fn read_settings(
     hostname: &str,
     problems: &mut Vec<Problem>,
 ) -> Settings {
-    let backend = Reader::new(&given, problems).choice("backend", BACKENDS).flatten();
-    let gateway = GatewayConfig {
-        backend: backend.unwrap_or(Backend::Nftables),
-        ..read_gateway(&given, hostname, problems)
+    let backend = Reader::new(&given, problems).choice("backend", BACKENDS);
+    let (backend, automatic_backend) = match backend {
+        None => (Backend::Iptables, false),
+        Some(None) => (Backend::Nftables, true),
+        Some(Some(named)) => (named, false),
     };
+    let gateway = GatewayConfig { backend, ..read_gateway(&given, hostname, problems) };
     let mut read = Reader::new(&given, problems);
     let monitor = MonitorSettings::default();
     let settings = Settings {
         gateway,
-        automatic_backend: backend.is_none(),
+        automatic_backend,
         manifests: read.path("manifests"),
         cluster: ClusterSettings {
             kubeconfig: read.path("kubeconfig"),

@@ -261,9 +261,9 @@ fn names_of_settings_are_distinct_and_derived() {
 }
 
 #[test]
-fn the_backend_is_left_open_unless_it_is_named() {
+fn the_backend_is_left_open_where_that_is_asked_for() {
     for (given, backend, open) in [
-        (None, Backend::Nftables, true),
+        (None, Backend::Iptables, false),
         (Some("auto"), Backend::Nftables, true),
         (Some("nftables"), Backend::Nftables, false),
         (Some("IPTABLES"), Backend::Iptables, false),

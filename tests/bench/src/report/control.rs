@@ -88,6 +88,10 @@ pub(super) fn cold_table(results: &Results) -> String {
 }
 
 #[allow(clippy::cast_precision_loss, reason = "memory stays far below 2^52 KiB")]
+#[allow(
+    clippy::unnecessary_wraps,
+    reason = "one of several measures, of which others may be missing"
+)]
 fn memory(changes: &Changes) -> Option<f64> {
     Some(changes.peak_kib as f64)
 }

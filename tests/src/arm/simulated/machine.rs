@@ -105,7 +105,8 @@ impl Machine for SimMachine {
 
     /// Packets pass between any two operations of a domain that is not atomic.
     fn apply(&mut self, transaction: &Transaction) -> Result<(), OpError> {
-        if matches!(transaction.domain, Domain::Xtables(_)) || transaction.ops.is_empty() {
+        let atomic = matches!(transaction.domain, Domain::Xtables(_) | Domain::Nftables);
+        if atomic || transaction.ops.is_empty() {
             return self.apply_and_ask(transaction);
         }
         let mut first_error = Ok(());

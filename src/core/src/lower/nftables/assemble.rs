@@ -66,6 +66,7 @@ fn address_at(family: Family, source: bool) -> (u32, u32) {
     }
 }
 
+#[allow(clippy::wrong_self_convention, reason = "steps of a builder that read like the rule")]
 impl Rule {
     fn push(mut self, expression: NftExpr) -> Self {
         self.0.push(expression);
@@ -391,12 +392,23 @@ impl Key {
         self.field(1, destination_port)
     }
 
-    /// Replaces the field before, a port, by what a map has for the fields from number `from` on.
+    /// Leaves a register free.
+    pub(super) fn skip(mut self) -> Self {
+        self.next += 1;
+        self
+    }
+
+    /// Replaces the fields from number `from` on by what a map has for them, beginning one register
+    /// before with padding: nft can't list a key of which a look-up fills the first register that it
+    /// writes (`netlink_parse_concat_expr` of nft 1.0.6).
     pub(super) fn replaced_by(mut self, map: &str, from: usize) -> Self {
-        if let Some(port) = self.fields.last().copied() {
-            let (key, result) = (self.fields[from], LookupResult::Value(port));
-            self.loads.push(NftExpr::Lookup { set: map.into(), key, result });
-        }
+        let key = self.fields[from];
+        assert!(key.0 > 0, "there is a register before");
+        let result = LookupResult::Value(Register(key.0 - 1));
+        // The padding falls on what is before, so that is read again.
+        let before: Vec<NftExpr> = self.loads[..from].to_vec();
+        self.loads.push(NftExpr::Lookup { set: map.into(), key, result });
+        self.loads.extend(before);
         self
     }
 

@@ -41,7 +41,7 @@ impl TouchedNft {
         let element = |set: &NftSet, key: &NftKey| set.elements.get(key).cloned();
         let chains = self.chains.keys().filter_map(chain).collect();
         let sets = self.sets.keys().filter_map(whole).chain(self.parts(table, element)).collect();
-        NftTable { chains, sets }
+        NftTable { sets, chains }
     }
 
     /// The same part as it was before.
@@ -55,7 +55,7 @@ impl TouchedNft {
         for name in self.elements.keys().filter(|name| !self.sets.contains_key(*name)) {
             sets.extend(self.part(table, name, |_, key| element(name, key)));
         }
-        NftTable { chains, sets }
+        NftTable { sets, chains }
     }
 
     fn parts<'a>(

@@ -51,6 +51,7 @@ struct External {
 /// The key of an external endpoint; of a range: by its first port.
 pub(super) fn external_endpoint(key: Key, range: bool) -> Key {
     let (from, family) = (key.count(), key.family());
+    let key = if range && from == 0 { key.skip() } else { key };
     let key = key.destination().protocol().destination_port();
     if range { key.replaced_by(&of_family(sets::RANGES, family), from) } else { key }
 }
@@ -240,7 +241,9 @@ impl External {
     }
 
     fn base(&self) -> NftValue {
-        NftValue::Bytes(fields::join([&self.port.to_be_bytes()]))
+        let mut bytes = vec![0; 4];
+        bytes.extend_from_slice(&self.key());
+        NftValue::Bytes(bytes.into())
     }
 }
 

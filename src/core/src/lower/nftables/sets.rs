@@ -89,7 +89,9 @@ fn of_mappings(table: &mut TableBuilder, family: Family) {
     let verdicts = || NftSetSpec::exact(external, NftData::Verdict);
     set(SERVICES, NftSetSpec { counter: true, ..verdicts() });
     set(RESTRICTED, verdicts());
-    set(RANGES, NftSetSpec { interval: true, ..NftSetSpec::exact(external, values([Port])) });
+    // The external endpoint by which the range is known, after padding.
+    let base = values([Mark, address, Protocol, Port]);
+    set(RANGES, NftSetSpec { interval: true, ..NftSetSpec::exact(external, base) });
     set(ENDPOINTS, NftSetSpec::exact(positioned, values([address, Port])));
     set(RANGE_ENDPOINTS, NftSetSpec::exact(positioned, values([address])));
     let affinity = |data| NftSetSpec {

@@ -51,7 +51,8 @@ impl Shape {
             }
         }
         if let Some(seconds) = self.affinity_seconds {
-            name += &format!("-affinity-{seconds}");
+            name += "-affinity-";
+            name += &seconds.to_string();
         }
         name.into()
     }
