@@ -35,7 +35,7 @@ fn without_anything_given_the_defaults_hold() {
         settings.gateway,
         GatewayConfig {
             instance: "gw1".into(),
-            backend: Backend::Nftables,
+            backend: Backend::Iptables,
             ..GatewayConfig::default()
         }
     );
