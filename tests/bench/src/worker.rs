@@ -202,6 +202,8 @@ impl<'a> Station<'a> {
 
         let one = self.changes(turns, |turn| (cluster::one_endpoint(size, turn), None))?;
         tell(&Part::Changes(Kind::Endpoint, one))?;
+        // However many turns there were, traffic finds the endpoints where its server has them.
+        self.feed(cluster::one_endpoint(size, 1))?;
         // Each turn leaves things as they were, by a change that is not counted.
         let added =
             self.changes(turns, |_| (cluster::one_more(size), Some(cluster::one_less(size))))?;
