@@ -98,7 +98,7 @@ impl Measure {
             control_runs: self.control_runs.unwrap_or(pick(3, 1)),
             connections: self.connections.unwrap_or(pick(2000, 100)),
             stream_seconds: f64::from(self.stream_millis.unwrap_or(pick(400, 30))) / 1e3,
-            turns: self.turns.unwrap_or(pick(30, 2)),
+            turns: self.turns.unwrap_or(pick(30, 3)),
             pods: self.pods.unwrap_or(pick(500, 5)),
             limit_seconds: self.limit.unwrap_or(if self.quick { 10 } else { 60 }),
             flavour: if self.flavour == IptablesFlavour::Legacy { "legacy" } else { "nft" }.into(),
