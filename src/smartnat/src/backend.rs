@@ -4,8 +4,8 @@ use smartnat_core::model::{Backend, GatewayConfig};
 use smartnat_core::ops::OpError;
 use smartnat_linux::sysctl::Sysctls;
 use smartnat_linux::{
-    InstanceLock, LinuxKernel, LinuxOptions, NftClient, OpenError, StateDir, XtablesSettings,
-    predecessor,
+    InstanceLock, LinuxKernel, LinuxOptions, NftClient, OpenError, OwnPort, StateDir,
+    XtablesSettings, predecessor,
 };
 
 use crate::driver::{Counters, CountingKernel};
@@ -26,6 +26,7 @@ pub fn options(settings: &Settings) -> LinuxOptions {
         state_dir: StateDir::new(&settings.state_dir),
         lock_wait_seconds: settings.lock_wait.as_secs(),
         sysctls: Sysctls::new(&settings.sysctl_dir),
+        own_port: OwnPort::default(),
     }
 }
 

@@ -18,6 +18,7 @@ use smartnat_core::ops::{Domain, Kernel, NetworkOp, OpError, OpErrorClass, Trans
 use thiserror::Error;
 
 use crate::conntrack::ConntrackClient;
+use crate::nft::OwnPort;
 use crate::routing::Routing;
 use crate::survey::{Survey, Uplinks, forwarding_users, obstacles, survey};
 use crate::sysctl::{self, Sysctls};
@@ -41,6 +42,8 @@ pub struct LinuxOptions {
     pub lock_wait_seconds: u64,
     /// The kernel's settings.
     pub sysctls: Sysctls,
+    /// Told from where changes of nftables are ours.
+    pub own_port: OwnPort,
 }
 
 impl Default for LinuxOptions {
@@ -51,6 +54,7 @@ impl Default for LinuxOptions {
             state_dir: StateDir::default(),
             lock_wait_seconds: 10,
             sysctls: Sysctls::default(),
+            own_port: OwnPort::default(),
         }
     }
 }
@@ -128,8 +132,12 @@ impl LinuxKernel {
             lock_wait: Duration::from_secs(options.lock_wait_seconds),
             ..XtablesSettings::default()
         };
+        let netfilter = Netfilter::open(options.backend, options.flavour, settings)?;
+        if let Netfilter::Nftables(client) = &netfilter {
+            options.own_port.set(client.port());
+        }
         Ok(Self {
-            netfilter: Netfilter::open(options.backend, options.flavour, settings)?,
+            netfilter,
             xtables_settings: settings,
             routing: Routing::open().map_err(OpenError::Routing)?,
             flows: ConntrackClient::open()?,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use smartnat_core::gateway::Gateway;
 use smartnat_core::model::{Backend, HostState, IptablesFlavour};
 use smartnat_linux::survey::{Uplinks, survey};
-use smartnat_linux::{InstanceLock, OpenError, XtablesSettings, is_privileged};
+use smartnat_linux::{InstanceLock, LinuxOptions, OpenError, XtablesSettings, is_privileged};
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::handover::hand_over;
@@ -82,7 +82,7 @@ async fn drive(
     let (to, incoming) = mpsc::channel(QUEUE);
     let monitor = Monitor::new(kernel_patience(settings));
     tokio::spawn(monitor.clone().beat());
-    let (kernel, flavour) = start_kernel(settings, &host.first).await?;
+    let (kernel, flavour) = start_kernel(settings, &host).await?;
     let _server = serve_monitor(settings, &monitor, listener, flavour, &to)?;
     let ready_file = args.ready_file.clone();
     let files = state_files(settings)?;
@@ -189,19 +189,20 @@ fn serve_monitor(
 /// The kernel, and the flavour of iptables that it is driven with, if any.
 async fn start_kernel(
     settings: &Settings,
-    host: &HostState,
+    host: &Host,
 ) -> Result<(KernelThread, Option<IptablesFlavour>), CommandError> {
     let ended = |error: ThreadEnded| CommandError::Failed(error.to_string());
     match settings.gateway.backend {
         Backend::Simulated => {
             tracing::info!("a dry run on a simulated kernel with this host's interfaces");
-            let host = host.clone();
+            let host = host.first.clone();
             let started =
                 KernelThread::start(move || Ok::<_, CommandError>(simulated::open(&host)));
             Ok((started.await.map_err(ended)??, None))
         }
         Backend::Nftables | Backend::Iptables => {
-            let options = backend::options(settings);
+            let own_port = host.own.clone();
+            let options = LinuxOptions { own_port, ..backend::options(settings) };
             let (tell, told) = oneshot::channel();
             let started = KernelThread::start(move || {
                 let kernel = backend::open(options)?;

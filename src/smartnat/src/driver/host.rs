@@ -8,7 +8,7 @@ use smartnat_core::compile::uplink_names;
 use smartnat_core::model::{GatewayConfig, HostState};
 use smartnat_core::ops::{OpError, OpErrorClass};
 use smartnat_linux::survey::forwarding_users;
-use smartnat_linux::{ChangeWatch, Changes, Routing, XtablesSettings, observe_host};
+use smartnat_linux::{ChangeWatch, Changes, OwnPort, Routing, XtablesSettings, observe_host};
 use tokio::sync::{mpsc, oneshot};
 
 use super::Incoming;
@@ -58,6 +58,8 @@ pub struct Host {
     reader: Reader,
     /// How to look for others that need forwarding; absent on a simulated kernel.
     xtables: Option<XtablesSettings>,
+    /// Whose changes of nftables are no news: whoever opens a kernel tells.
+    pub own: OwnPort,
     /// As it was when it was opened.
     pub first: HostState,
 }
@@ -67,15 +69,17 @@ impl Host {
     pub async fn open(xtables: Option<XtablesSettings>) -> Result<Self, OpError> {
         let watch = ChangeWatch::open(xtables.is_some())
             .map_err(|error| OpError::new(OpErrorClass::Denied, "kernel notifications", error))?;
+        let own = OwnPort::default();
+        let watch = watch.ignoring(own.clone());
         let reader = Reader::start();
         let first = reader.read().await?;
-        Ok(Self { watch, reader, xtables, first })
+        Ok(Self { watch, reader, xtables, own, first })
     }
 
     /// Hands on the host as it is, then each change. Where the last uplink may have gone, it
     /// also says who else needs forwarding, before the gateway gives it up (T16).
     pub async fn follow(self, to: mpsc::Sender<Incoming>, config: GatewayConfig) {
-        let Self { watch, reader, xtables, first } = self;
+        let Self { watch, reader, xtables, own: _, first } = self;
         let last = HostState::default();
         let mut follower = Follower { watch, reader, xtables, config, to, last, failed: false };
         if follower.tell(first).await.is_ok() {
