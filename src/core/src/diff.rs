@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use crate::lower::DesiredObjects;
 use crate::model::Family;
 use crate::objects::{IpSet, KernelState, SetName, SysctlKey, XtTable, XtTableId};
-use crate::ops::{Domain, NetworkOp, Transaction};
+use crate::ops::{Domain, NetworkOp, NftOp, Transaction};
 
 /// The transactions that turn `observed` into `desired`; empty when they agree (P6).
 pub fn diff(desired: &DesiredObjects, observed: &KernelState) -> Vec<Transaction> {
@@ -42,7 +42,7 @@ pub fn diff(desired: &DesiredObjects, observed: &KernelState) -> Vec<Transaction
         plan.add(Domain::Xtables(id), clear.get(&id).cloned().unwrap_or_default());
     }
     if desired.nft.is_none() && observed.nft.is_some() {
-        plan.add(Domain::Nftables, vec![NetworkOp::Nft(nft::end())]);
+        plan.add(Domain::Nftables, vec![NetworkOp::Nft(NftOp::DeleteTable)]);
     }
     plan.add(Domain::Routing, break_routing(desired, observed));
     plan.add(Domain::Sets, break_sets(desired, observed));

@@ -27,11 +27,6 @@ pub(super) fn changes(desired: &NftTable, observed: Option<&NftTable>) -> Vec<Tr
     in_parts(ops)
 }
 
-/// The end of the table.
-pub(super) fn end() -> NftOp {
-    NftOp::DeleteTable
-}
-
 fn transaction(ops: Vec<NftOp>) -> Transaction {
     Transaction { domain: Domain::Nftables, ops: ops.into_iter().map(NetworkOp::Nft).collect() }
 }
@@ -39,12 +34,7 @@ fn transaction(ops: Vec<NftOp>) -> Transaction {
 fn in_parts(mut ops: Vec<NftOp>) -> Vec<Transaction> {
     let mut parts = Vec::new();
     while ops.len() > MAX_OPS {
-        let mut cut = MAX_OPS;
-        // What is deleted to be added anew stays together.
-        while cut > 1 && matches!(ops[cut - 1], NftOp::DeleteElement { .. }) {
-            cut -= 1;
-        }
-        let rest = ops.split_off(cut);
+        let rest = ops.split_off(place_to_cut(&ops));
         parts.push(transaction(ops));
         ops = rest;
     }
@@ -52,6 +42,19 @@ fn in_parts(mut ops: Vec<NftOp>) -> Vec<Transaction> {
         parts.push(transaction(ops));
     }
     parts
+}
+
+/// What is deleted to be added anew stays together, unless so much is deleted that the part would
+/// be a small one.
+fn place_to_cut(ops: &[NftOp]) -> usize {
+    let deletes = |op: &NftOp| matches!(op, NftOp::DeleteElement { .. });
+    let kept = ops[MAX_OPS / 2..MAX_OPS].iter().rposition(|op| !deletes(op));
+    let adds = matches!(ops[MAX_OPS], NftOp::AddElement { .. });
+    match kept {
+        Some(position) => MAX_OPS / 2 + position + 1,
+        None if adds => MAX_OPS - 1,
+        None => MAX_OPS,
+    }
 }
 
 /// Whether sets have the right form, and base chains the right place, where both have them.
@@ -194,4 +197,32 @@ impl Elements {
 
 fn delete(set: &NftName, key: &NftKey) -> NftOp {
     NftOp::DeleteElement { set: set.clone(), key: key.clone() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::objects::nft::{NftElement, NftValue};
+
+    fn parts(ops: Vec<NftOp>) -> Vec<usize> {
+        in_parts(ops).iter().map(|part| part.ops.len()).collect()
+    }
+
+    /// A hundred thousand elements that go are a few batches, not one each.
+    #[test]
+    fn parts_are_large_and_what_is_replaced_is_in_one() {
+        let (set, key) = (NftName::from("services4"), NftKey::exact([0; 4]));
+        let gone = || delete(&set, &key);
+        let come = || NftOp::AddElement {
+            set: set.clone(),
+            key: key.clone(),
+            element: NftElement { value: NftValue::Nothing, comment: None },
+        };
+        assert_eq!(parts((0..100_000).map(|_| gone()).collect()), [50_000, 50_000]);
+        assert_eq!(parts((0..100_000).map(|_| come()).collect()), [50_000, 50_000]);
+        let replaced = std::iter::once(come()).chain((0..40_000).flat_map(|_| [gone(), come()]));
+        assert_eq!(parts(replaced.collect()), [49_999, 30_002]);
+        let many = (0..60_000).map(|_| gone()).chain((0..10).map(|_| come()));
+        assert_eq!(parts(many.collect()), [50_000, 10_010]);
+    }
 }

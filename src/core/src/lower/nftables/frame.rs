@@ -65,13 +65,12 @@ fn prerouting(table: &mut TableBuilder, dataplane: &Dataplane) {
     table.chain(UNMARKED, unmarked);
     for uplink in dataplane.uplinks.values() {
         let value = marks.uplink_mark(uplink.number);
-        let both = |value, ct_mask| {
-            let ct_value = if ct_mask == routing { value } else { value | marks.ours };
-            [rule().set_ct_mark(ct_value, ct_mask), rule().set_mark(value, routing)]
-        };
         let number = uplink.number;
-        table.chain(uplink_chain(number), both(value, routing));
-        table.chain(egress_chain(number), both(value | marks.egress, routing | marks.ours));
+        let of_uplink = [rule().set_ct_mark(value, routing), rule().set_mark(value, routing)];
+        table.chain(uplink_chain(number), of_uplink);
+        let leaving = value | marks.egress;
+        let ours = rule().set_ct_mark(leaving | marks.ours, routing | marks.ours);
+        table.chain(egress_chain(number), [ours, rule().set_mark(leaving, routing)]);
         for (value, egress) in [(value, false), (value | marks.egress, true)] {
             table.chain(mark_chain(number, egress), [rule().set_mark(value, routing)]);
         }
