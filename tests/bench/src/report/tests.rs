@@ -167,4 +167,8 @@ fn results_survive_their_file() {
     let results = results();
     let text = serde_json::to_string(&results).unwrap();
     assert_eq!(serde_json::from_str::<Results>(&text).unwrap(), results);
+    // A measured figure has all its digits; one that is off by the last may be rounded otherwise.
+    let figures: Vec<f64> = (1..2000).map(|n| f64::from(n) * 1234.567 / 7.3).collect();
+    let text = serde_json::to_string(&figures).unwrap();
+    assert_eq!(serde_json::from_str::<Vec<f64>>(&text).unwrap(), figures);
 }
