@@ -13,11 +13,12 @@ use smartnat_core::marks::MarkLayout;
 use smartnat_core::model::{
     Backend, ClusterObject, ClusterState, Family, GatewayConfig, PortRange, Protocol,
 };
+use smartnat_core::objects::nft::{NFT_TABLE, NftChain};
 use smartnat_core::objects::{
     BuiltinHook, ChainName, KernelState, ObservationScope, Route, RoutingRule, RuleAction,
     SetElement, SetKind, SetSpec, SysctlKey, XtMatch, XtRule, XtTable, XtTableId, XtTarget,
 };
-use smartnat_core::ops::{Domain, Kernel, NetworkOp, Transaction};
+use smartnat_core::ops::{Domain, Kernel, NetworkOp, NftOp, Transaction};
 use smartnat_sim::kernel::{ForeignObjects, OpKind, OpMatcher, Policy, XtFlavour};
 use smartnat_sim::scenario::{MappingBuilder, mapping, service};
 use smartnat_sim::{Driver, SimKernel};
@@ -62,6 +63,16 @@ pub(crate) fn backend() -> Backend {
 /// Every operation that changes chains or what they look into; with nftables all are of one sort.
 pub(crate) fn of_chains(kind: OpKind) -> OpMatcher {
     OpMatcher::kind(if backend() == Backend::Nftables { OpKind::Nft } else { kind })
+}
+
+/// Somebody else empties a chain of ours that every new connection comes to.
+pub(crate) fn flush_by_others(kernel: &mut SimKernel) {
+    if backend() == Backend::Nftables {
+        let flushed = NftOp::PutChain { name: "services".into(), chain: NftChain::default() };
+        kernel.foreign_nft(NFT_TABLE, &[flushed]);
+    } else {
+        kernel.foreign_delete_rules(tables(XtTable::Nat)[0], "SMARTNAT-DNAT", |_| true);
+    }
 }
 
 /// Uplinks are `ext1`, `ext2`, …; everything else as by default.

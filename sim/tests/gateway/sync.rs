@@ -3,8 +3,9 @@
 use smartnat_core::compile::compile;
 use smartnat_core::gateway::EventKind;
 use smartnat_core::lower::lower;
-use smartnat_core::model::{ClusterObject, Family, Protocol};
+use smartnat_core::model::{Backend, ClusterObject, Family, ObjectKey, Protocol};
 use smartnat_core::names;
+use smartnat_core::objects::nft::fields;
 use smartnat_core::objects::{KernelState, SysctlKey};
 use smartnat_sim::kernel::XtFlavour;
 use smartnat_sim::scenario::{mapping, service, without_mapping, without_service};
@@ -90,28 +91,48 @@ fn a_restart_that_changes_nothing_issues_nothing() {
 /// P7: among 1,000 Mappings one changed endpoint concerns that Mapping's objects alone.
 #[test]
 fn one_changed_endpoint_touches_one_mapping() {
-    let many = |n: usize| -> Vec<ClusterObject> {
-        let name = format!("m{n}");
-        let port = u16::try_from(10_000 + n).expect("a port");
-        let mut objects =
-            service(&name).port("", Protocol::Tcp, port, 80).ready("10.1.0.7").build();
-        objects.push(mapping(&name).address(EXT1).tcp(port).build());
-        objects
+    let chain = names::port_chain(&ObjectKey::new("default", "m500"), Protocol::Tcp, port(10_500));
+    let external = fields::join([
+        &fields::address(ip(EXT1)),
+        &[Protocol::Tcp.number()],
+        &10_500_u16.to_be_bytes(),
+    ]);
+    let of_others = |mut state: KernelState| {
+        for table in state.xtables.values_mut() {
+            table.chains.retain(|name, _| *name != chain);
+        }
+        for set in state.nft.iter_mut().flat_map(|table| table.sets.values_mut()) {
+            set.elements.retain(|key, _| !key.first.starts_with(&external));
+        }
+        state
     };
-    let mut driver = started_on(kernel(XtFlavour::Nft), (0..1000).flat_map(many).collect());
-    assert_in_sync(&driver);
-    driver.kernel.take_log();
-    driver.cluster(
-        service("m500")
-            .port("", Protocol::Tcp, 10_500, 80)
-            .ready("10.1.0.7")
-            .ready("10.1.0.8")
-            .build(),
-    );
-    assert_in_sync(&driver);
-    let key = smartnat_core::model::ObjectKey::new("default", "m500");
-    let chain = names::port_chain(&key, Protocol::Tcp, port(10_500));
-    assert_eq!(logged(&driver), [format!("PutChain chain {chain} in nat (IPv4)")]);
+    let with = |number: u16, pod: &str| {
+        let port = 10_000 + number;
+        service(&format!("m{number}")).port("", Protocol::Tcp, port, 80).ready(pod).build()
+    };
+    let many = |number: u16| {
+        let mapping = mapping(&format!("m{number}")).address(EXT1).tcp(10_000 + number);
+        [with(number, "10.1.0.7"), vec![mapping.build()]].concat()
+    };
+    on_both_backends(|| {
+        let mut driver = started_on(kernel(XtFlavour::Nft), (0..1000).flat_map(many).collect());
+        assert_in_sync(&driver);
+        driver.kernel.take_log();
+        let before = held(&driver.kernel);
+        driver.cluster(with(500, "10.1.0.8"));
+        assert_in_sync(&driver);
+        let after = held(&driver.kernel);
+        assert_ne!(after, before);
+        assert_eq!(of_others(after), of_others(before));
+        let expected = match backend() {
+            // The old endpoint's, and the new one's.
+            Backend::Nftables => ["Nft element in set endpoints4 of table inet smartnat"; 2]
+                .map(str::to_owned)
+                .to_vec(),
+            _ => vec![format!("PutChain chain {chain} in nat (IPv4)")],
+        };
+        assert_eq!(logged(&driver), expected);
+    });
 }
 
 /// A Mapping that comes and goes leaves the objects of the others alone.

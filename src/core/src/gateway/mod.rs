@@ -7,6 +7,7 @@
 
 mod forwarding;
 mod io;
+mod repairs;
 mod report;
 mod round;
 mod split;
@@ -162,6 +163,7 @@ pub struct Gateway {
     settled: bool,
     /// What others changed, until it is back (T17).
     drift: Option<String>,
+    repairs: repairs::Repairs,
     rounds: u32,
     retry_millis: u64,
     wake: Option<Timestamp>,
@@ -209,6 +211,7 @@ impl Gateway {
             host_moved: false,
             settled: false,
             drift: None,
+            repairs: repairs::Repairs::default(),
             rounds: 0,
             retry_millis: FIRST_RETRY_MILLIS,
             wake: None,
@@ -363,7 +366,10 @@ impl Gateway {
     fn on_kernel_changed(&mut self) {
         self.distrusted = true;
         if self.is_at_rest() {
-            self.stage = Stage::Observe;
+            // Else the look that time brings finds what changed.
+            if self.repairs.put_off(self.now).is_none() {
+                self.stage = Stage::Observe;
+            }
         } else {
             self.kernel_changed = true;
         }

@@ -14,6 +14,7 @@ use crate::diff::diff;
 use crate::flows::{Permissions, end_flows, withdrawn};
 use crate::lower::{DesiredObjects, TouchedObjects};
 use crate::marks::MarkLayout;
+use crate::model::Timestamp;
 use crate::objects::{Flow, KernelState, Netfilter, ObservationScope};
 use crate::ops::{Domain, OpError, Transaction};
 
@@ -88,7 +89,11 @@ impl Gateway {
                 }
                 self.take_in(*state);
                 self.observed_at = self.now;
-                self.begin_round();
+                let repair = self.settled && self.drift.is_some() && !self.stale;
+                match self.repairs.put_off(self.now).filter(|_| repair) {
+                    Some(until) => self.pause_until(until),
+                    None => self.begin_round(),
+                }
             }
             Err(error) => {
                 self.record_failure(error);
@@ -147,6 +152,7 @@ impl Gateway {
             .retain(|t| !self.host_moved || !matches!(t.domain, Domain::Routing | Domain::Sysctls));
         if !repair.is_empty() {
             self.drift = Some(describe(&repair));
+            self.repairs.add(self.now);
         }
     }
 
@@ -393,19 +399,25 @@ impl Gateway {
 
     /// Tries again later, each time later, since what failed will likely fail again.
     fn pause(&mut self) {
-        self.stage = Stage::Idle;
-        self.rounds = 0;
         if self.goal != Goal::Serve {
+            self.stage = Stage::Idle;
+            self.rounds = 0;
             self.give_up_clean_up();
             return;
         }
+        self.pause_until(self.now.plus_millis(self.retry_millis));
+        self.retry_millis = (self.retry_millis * 2).min(LAST_RETRY_MILLIS);
+    }
+
+    fn pause_until(&mut self, at: Timestamp) {
+        self.stage = Stage::Idle;
+        self.rounds = 0;
         self.incomplete = false;
         self.observed = None;
         // What a half-done round let in is not known: judge all connections anew.
         self.judged = Judged::Never;
         self.settled = false;
-        self.wake = Some(self.now.plus_millis(self.retry_millis));
-        self.retry_millis = (self.retry_millis * 2).min(LAST_RETRY_MILLIS);
+        self.wake = Some(at);
         self.publish(false);
     }
 

@@ -31,6 +31,9 @@ pub enum Subsystem {
     IpSet,
     /// `NFNL_SUBSYS_NFTABLES`.
     NfTables,
+    /// What no kernel has (`NFNL_SUBSYS_COUNT` is 13): how one answers without nftables.
+    #[cfg(test)]
+    Absent,
 }
 
 impl Subsystem {
@@ -39,6 +42,8 @@ impl Subsystem {
             Self::Conntrack => 1,
             Self::IpSet => 6,
             Self::NfTables => 10,
+            #[cfg(test)]
+            Self::Absent => 100,
         }
     }
 }

@@ -25,7 +25,7 @@ use super::{BatchError, NetlinkError, ParseError, Refusal};
 const RECEIVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a whole exchange may take, a listing of a large table included.
 const EXCHANGE_LIMIT: Duration = Duration::from_mins(1);
-/// How often a listing that changes interrupted is begun anew.
+/// How often a listing is begun that changes interrupt, or of which messages are lost.
 const DUMP_ATTEMPTS: usize = 5;
 /// Messages that are sent before their acknowledgements are read, so that these fit the buffer.
 const ACK_WINDOW: usize = 128;
@@ -179,19 +179,23 @@ impl NetfilterSocket {
 
     /// Lists: folds the attributes of each message of the listing into a fresh
     /// `T`. Begins anew, within bounds, when the kernel says that changes
-    /// interrupted the listing.
+    /// interrupted the listing, or that messages were lost.
     pub fn dump<T: Default>(
         &mut self,
         message: &Message,
         mut fold: impl FnMut(&mut T, Attributes<'_>) -> Result<(), ParseError>,
     ) -> Result<T, NetlinkError> {
+        let mut last = NetlinkError::Unsteady;
         for _ in 0..DUMP_ATTEMPTS {
             let mut listed = T::default();
-            if self.dump_once(message, |attributes| fold(&mut listed, attributes))? {
-                return Ok(listed);
+            match self.dump_once(message, |attributes| fold(&mut listed, attributes)) {
+                Ok(true) => return Ok(listed),
+                Ok(false) => last = NetlinkError::Unsteady,
+                Err(NetlinkError::Overrun) => last = NetlinkError::Overrun,
+                Err(error) => return Err(error),
             }
         }
-        Err(NetlinkError::Unsteady)
+        Err(last)
     }
 
     /// One listing; tells whether it was consistent.

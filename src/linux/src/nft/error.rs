@@ -16,7 +16,7 @@ pub(super) fn op_error(object: impl Display, error: &NetlinkError) -> OpError {
     if let NetlinkError::Refused(refusal) = error
         && let Some(words) = words(refusal.errno)
     {
-        return OpError::new(class, object, words);
+        return OpError::new(class, object, format_args!("{words} (os error {})", refusal.errno));
     }
     OpError::new(class, object, error)
 }
@@ -40,7 +40,7 @@ fn words(number: i32) -> Option<&'static str> {
 
 /// That the kernel has no `nf_tables`, from how it answered the first question.
 pub(super) fn unavailable(error: &NetlinkError) -> OpError {
-    // nfnetlink's answer for a subsystem that no module serves.
+    // nfnetlink's answer where no module serves the subsystem (`nfnetlink_rcv_msg`).
     if error.class() == OpErrorClass::Invalid {
         let detail = format_args!(
             "the kernel has no usable nftables: load its module nf_tables, or choose \
@@ -93,6 +93,8 @@ mod tests {
         ] {
             let error = op_error("set a", &refused(errno));
             assert_eq!((error.class, error.object.as_str()), (class, "set a"), "{errno}");
+            let number = format!("(os error {})", errno.raw_os_error());
+            assert!(error.detail.ends_with(&number), "{error}");
         }
     }
 }

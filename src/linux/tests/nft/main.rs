@@ -9,6 +9,7 @@ mod large;
 mod round_trip;
 mod sample;
 mod sets;
+mod unsteady;
 mod watch;
 
 use smartnat_core::objects::nft::NftTable;

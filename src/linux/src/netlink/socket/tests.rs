@@ -50,6 +50,36 @@ fn after_lost_answers_the_next_request_gets_its_own() {
     });
 }
 
+/// The sets of nftables, of which a new namespace has none.
+fn listing() -> Message {
+    MessageBuilder::new(Subsystem::NfTables, 10, 0, 1).finish().expect("short")
+}
+
+/// By this answer `NftClient` tells that there is no nftables.
+#[test]
+fn a_subsystem_that_the_kernel_lacks_is_refused_as_invalid() {
+    with_socket("lacks", |mut socket| {
+        let message = MessageBuilder::new(Subsystem::Absent, 16, 0, 1).finish().expect("short");
+        let answered = socket.request(&message, |_| Ok(()));
+        let Err(NetlinkError::Refused(refusal)) = answered else { panic!("{answered:?}") };
+        assert_eq!(refusal.errno, Errno::INVAL.raw_os_error());
+    });
+}
+
+#[test]
+fn a_listing_of_which_messages_were_lost_is_begun_anew() {
+    with_socket("again", |mut socket| {
+        set_socket_recv_buffer_size(&socket.socket, 1).expect("set");
+        // Their answers, which nobody takes, fill the buffer.
+        socket.send(&vec![question(); ACK_WINDOW], NLM_F_ACK).expect("sent");
+        let listed = socket.dump(&listing(), |count: &mut usize, _| {
+            *count += 1;
+            Ok(())
+        });
+        assert_eq!(listed.expect("listed"), 0);
+    });
+}
+
 #[test]
 fn more_messages_than_a_window_are_all_answered() {
     with_socket("many", |mut socket| {
