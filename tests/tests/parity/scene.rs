@@ -17,7 +17,7 @@ use smartnat_linux::XtablesSettings;
 use smartnat_linux::survey::obstacles;
 use smartnat_sim::kernel::Policy;
 use smartnat_sim::topology::{Host, Topology};
-use smartnat_sim::walk::{Network, NftAction, Outcome, Packet, SimHost, Step, Trace};
+use smartnat_sim::walk::{Network, NftAction, Outcome, Packet, Payload, SimHost, Step, Trace};
 use smartnat_sim::{Driver, SimKernel};
 use smartnat_tests::{Rig, RigOptions, Ruleset};
 
@@ -95,7 +95,7 @@ pub(crate) struct Scene {
 pub(crate) struct Comparison {
     pub(crate) agree: bool,
     /// An endpoint was drawn and remembered for the client, but the packet went nowhere: which one
-    /// the kernel drew does not show.
+    /// the kernel drew does not show. Or a port was drawn, among more than can be tried.
     pub(crate) unseen_choice: bool,
     pub(crate) linux: Vec<Seen>,
     pub(crate) trace: Trace,
@@ -231,10 +231,15 @@ impl Scene {
                 self.simulated.reseed(self.draws);
             }
             let trace = self.simulated.receive(interface, *packet).expect("all is understood");
-            let agree = effects(&trace) == linux;
+            let drawn = draws_a_port(&trace);
+            let agree = if drawn {
+                without_source_ports(effects(&trace)) == without_source_ports(linux.clone())
+            } else {
+                effects(&trace) == linux
+            };
             if agree || (draw > 0 && !depends_on_chance(&trace)) || draw + 1 == MAX_DRAWS {
                 let left = matches!(trace.outcome, Outcome::Left { .. });
-                let unseen_choice = !left && remembers_an_endpoint(&trace);
+                let unseen_choice = drawn || !left && remembers_an_endpoint(&trace);
                 return Comparison { agree, unseen_choice, linux, trace };
             }
         }
@@ -315,6 +320,25 @@ fn depends_on_chance(trace: &Trace) -> bool {
         matches!(step, Step::DestinationTranslated { .. } | Step::SourceTranslated { .. })
     };
     trace.steps.iter().any(drawn) || trace.answers.iter().any(depends_on_chance)
+}
+
+/// Whether the source's port was taken, and another one drawn.
+fn draws_a_port(trace: &Trace) -> bool {
+    let other =
+        |step: &Step| matches!(step, Step::SourceTranslated { from, to } if from.port != to.port);
+    trace.steps.iter().any(other)
+}
+
+fn without_source_ports(mut seen: Vec<Seen>) -> Vec<Seen> {
+    for Seen { packet, .. } in &mut seen {
+        match &mut packet.payload {
+            Payload::Tcp { source, .. }
+            | Payload::Udp { source, .. }
+            | Payload::Sctp { source, .. } => *source = 0,
+            Payload::Icmp(_) => {}
+        }
+    }
+    seen
 }
 
 /// Whether a rule of the path put the client into a set (T8).
