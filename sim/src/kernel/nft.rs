@@ -169,6 +169,11 @@ impl HeldTable {
         self.sets.get(name).map(Arc::as_ref)
     }
 
+    /// All sets and maps by name.
+    pub fn sets(&self) -> impl Iterator<Item = (&NftName, &HeldSet)> {
+        self.sets.iter().map(|(name, set)| (name, set.as_ref()))
+    }
+
     /// A chain.
     pub(crate) fn chain(&self, name: &NftName) -> Option<&Arc<NftChain>> {
         self.chains.get(name)

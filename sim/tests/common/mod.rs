@@ -41,17 +41,21 @@ thread_local! {
 /// Runs a test once with each backend.
 pub(crate) fn on_both_backends(test: impl Fn()) {
     for backend in [Backend::Iptables, Backend::Nftables] {
-        BACKEND.set(backend);
         // Shown where the test fails.
         println!("with {backend:?}");
-        test();
+        on_backend(backend, &test);
     }
 }
 
 /// Runs a test with nftables alone.
 pub(crate) fn on_nftables(test: impl FnOnce()) {
-    BACKEND.set(Backend::Nftables);
-    test();
+    on_backend(Backend::Nftables, test);
+}
+
+/// Runs a test with this backend.
+pub(crate) fn on_backend<R>(backend: Backend, test: impl FnOnce() -> R) -> R {
+    BACKEND.set(backend);
+    test()
 }
 
 /// The backend of [`config`].
