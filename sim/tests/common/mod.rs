@@ -13,11 +13,12 @@ use smartnat_core::marks::MarkLayout;
 use smartnat_core::model::{
     Backend, ClusterObject, ClusterState, Family, GatewayConfig, PortRange, Protocol,
 };
+use smartnat_core::objects::nft::{NFT_TABLE, NftChain};
 use smartnat_core::objects::{
     BuiltinHook, ChainName, KernelState, ObservationScope, Route, RoutingRule, RuleAction,
     SetElement, SetKind, SetSpec, SysctlKey, XtMatch, XtRule, XtTable, XtTableId, XtTarget,
 };
-use smartnat_core::ops::{Domain, Kernel, NetworkOp, Transaction};
+use smartnat_core::ops::{Domain, Kernel, NetworkOp, NftOp, Transaction};
 use smartnat_sim::kernel::{ForeignObjects, OpKind, OpMatcher, Policy, XtFlavour};
 use smartnat_sim::scenario::{MappingBuilder, mapping, service};
 use smartnat_sim::{Driver, SimKernel};
@@ -235,6 +236,19 @@ pub(crate) fn held(kernel: &SimKernel) -> KernelState {
     reader.recover();
     reader.clear_faults();
     reader.observe(&scope).expect("no fault is injected")
+}
+
+/// Somebody deletes rules of ours that every packet meets.
+pub(crate) fn spoil(kernel: &mut SimKernel) {
+    if backend() == Backend::Iptables {
+        let nat = XtTableId { family: Family::V4, table: XtTable::Nat };
+        kernel.foreign_delete_rules(nat, "SMARTNAT-DNAT", |_| true);
+        return;
+    }
+    let chains = held(kernel).nft.expect("our table").chains;
+    let (name, chain) = chains.iter().find(|(_, c)| c.base.is_some()).expect("a base chain");
+    let chain = NftChain { base: chain.base, rules: Vec::new() };
+    kernel.foreign_nft(NFT_TABLE, &[NftOp::PutChain { name: name.clone(), chain }]);
 }
 
 /// What clean-up must leave as it was.

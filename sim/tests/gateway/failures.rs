@@ -1,7 +1,7 @@
 //! Operations that fail: named, tried again with growing pauses, and mended when they work (P14).
 
 use smartnat_core::gateway::EventKind;
-use smartnat_core::model::{Family, Protocol};
+use smartnat_core::model::{Backend, Family, Protocol};
 use smartnat_core::names::mapping_chain;
 use smartnat_core::objects::{SysctlKey, XtRule, XtTable, XtTarget};
 use smartnat_core::ops::OpErrorClass;
@@ -26,8 +26,8 @@ const CLASSES: [OpErrorClass; 6] = [
     OpErrorClass::Transient,
 ];
 
-/// What operations are called in messages.
-const OBJECTS: [(OpKind, &str); 12] = [
+/// What operations on chains and sets of iptables are called in messages.
+const OF_IPTABLES: [(OpKind, &str); 7] = [
     (OpKind::PutChain, "chain SMARTNAT-"),
     (OpKind::DeleteChain, "chain SMARTNAT-"),
     (OpKind::InsertJump, "jump from "),
@@ -35,6 +35,11 @@ const OBJECTS: [(OpKind, &str); 12] = [
     (OpKind::AddElement, "of set smartnat-"),
     (OpKind::DeleteElement, "of set smartnat-"),
     (OpKind::DestroySet, "set smartnat-"),
+];
+/// The same of our table of nftables.
+const OF_NFTABLES: [(OpKind, &str); 1] = [(OpKind::Nft, "table inet smartnat")];
+/// The same of what both backends have.
+const OF_HOST: [(OpKind, &str); 5] = [
     (OpKind::AddRule, "routing rule 2000"),
     (OpKind::DeleteRule, "routing rule 2000"),
     (OpKind::PutRoute, "route "),
@@ -45,41 +50,47 @@ const OBJECTS: [(OpKind, &str); 12] = [
 /// Whatever fails and however: it is told with the object's name, and it is mended afterwards.
 #[test]
 fn every_kind_of_failure_is_named_and_mended() {
-    let everything_changes = |driver: &mut smartnat_sim::Driver| {
-        driver.cluster(change());
-        driver.advance(3_000);
-        driver.kernel.remove_address("ext1", ip(EXT1_B));
-        driver.kernel.remove_address("ext2", ip(EXT2_V6));
-        driver.host_changed();
-        driver.advance(3_000);
-    };
-    let mut reference = settled(XtFlavour::Nft);
-    everything_changes(&mut reference);
-    let reference = held(&reference.kernel);
-    for class in CLASSES {
-        for (kind, object) in OBJECTS {
-            let mut driver = smartnat_sim::Driver::new(config(), kernel(XtFlavour::Nft));
-            driver.kernel.inject(Fault {
-                matcher: OpMatcher::kind(kind),
-                skip: 0,
-                times: Some(2),
-                class,
-            });
-            driver.start(objects());
+    on_both_backends(|| {
+        let everything_changes = |driver: &mut smartnat_sim::Driver| {
+            driver.cluster(change());
             driver.advance(3_000);
-            everything_changes(&mut driver);
-            let events = driver.take_events();
-            let told: Vec<&str> = events
-                .iter()
-                .filter(|e| e.kind == EventKind::KernelError)
-                .map(|e| e.message.as_str())
-                .collect();
-            assert!(told.iter().all(|t| t.contains(object)), "{kind:?}, {class:?}: {told:?}");
-            assert_eq!(told.len(), 2, "{kind:?}, {class:?}: {told:?}");
-            assert_in_sync(&driver);
-            assert_eq!(held(&driver.kernel), reference, "{kind:?}, {class:?}");
+            driver.kernel.remove_address("ext1", ip(EXT1_B));
+            driver.kernel.remove_address("ext2", ip(EXT2_V6));
+            driver.host_changed();
+            driver.advance(3_000);
+        };
+        let mut reference = settled(XtFlavour::Nft);
+        everything_changes(&mut reference);
+        let reference = held(&reference.kernel);
+        for class in CLASSES {
+            let of_backend = match backend() {
+                Backend::Nftables => &OF_NFTABLES[..],
+                _ => &OF_IPTABLES,
+            };
+            for (kind, object) in of_backend.iter().chain(&OF_HOST).copied() {
+                let mut driver = smartnat_sim::Driver::new(config(), kernel(XtFlavour::Nft));
+                driver.kernel.inject(Fault {
+                    matcher: OpMatcher::kind(kind),
+                    skip: 0,
+                    times: Some(2),
+                    class,
+                });
+                driver.start(objects());
+                driver.advance(3_000);
+                everything_changes(&mut driver);
+                let events = driver.take_events();
+                let told: Vec<&str> = events
+                    .iter()
+                    .filter(|e| e.kind == EventKind::KernelError)
+                    .map(|e| e.message.as_str())
+                    .collect();
+                assert!(told.iter().all(|t| t.contains(object)), "{kind:?}, {class:?}: {told:?}");
+                assert_eq!(told.len(), 2, "{kind:?}, {class:?}: {told:?}");
+                assert_in_sync(&driver);
+                assert_eq!(held(&driver.kernel), reference, "{kind:?}, {class:?}");
+            }
         }
-    }
+    });
 }
 
 /// The pauses grow to half a minute, and end with the first success.
@@ -184,55 +195,58 @@ fn a_change_is_tried_at_once_and_numbers_stay() {
 /// After a round that ended half-way the kernel is read before anything else is decided.
 #[test]
 fn a_change_after_a_half_done_round_meets_no_leftovers() {
-    let mut driver = settled(XtFlavour::Nft);
-    let matcher = OpMatcher::kind(OpKind::DeleteChain);
-    let class = OpErrorClass::Transient;
-    driver.kernel.inject(Fault { matcher, skip: 0, times: Some(1), class });
-    driver.cluster(change());
-    assert!(!driver.status().expect("a status").in_sync);
-    driver.cluster(vec![without_mapping("echo")]);
-    assert_in_sync(&driver);
-    assert_eq!(count(driver.events(), EventKind::KernelError), 1, "{:?}", driver.events());
+    on_both_backends(|| {
+        let mut driver = settled(XtFlavour::Nft);
+        let matcher = of_chains(OpKind::DeleteChain);
+        let class = OpErrorClass::Transient;
+        driver.kernel.inject(Fault { matcher, skip: 0, times: Some(1), class });
+        driver.cluster(change());
+        assert!(!driver.status().expect("a status").in_sync);
+        driver.cluster(vec![without_mapping("echo")]);
+        assert_in_sync(&driver);
+        assert_eq!(count(driver.events(), EventKind::KernelError), 1, "{:?}", driver.events());
+    });
 }
 
 /// One route that the kernel never takes keeps nothing else from being served, changed, ended
 /// and repaired.
 #[test]
 fn a_route_that_is_refused_concerns_itself_alone() {
-    let mut driver = smartnat_sim::Driver::new(config(), kernel(XtFlavour::Nft));
-    let refused = OpMatcher::named("PutRoute route ::/0 in table 7001");
-    driver.kernel.fail_every(refused, OpErrorClass::Invalid);
-    driver.start(objects());
-    assert_eq!(count(driver.events(), EventKind::KernelError), 1, "one attempt, then a pause");
-    driver.advance(1_000);
-    let mut wanted = held(&settled(XtFlavour::Nft).kernel);
-    wanted.routes.retain(|r| r.table != 7001 || r.destination != net("::/0"));
-    assert_eq!(held(&driver.kernel), wanted, "{}", report(&driver));
-    let status = driver.status().expect("a status");
-    assert!(!status.in_sync);
-    assert!(
-        status.degraded.iter().any(|d| d.contains("::/0 in table 7001")),
-        "{:?}",
-        status.degraded
-    );
+    on_both_backends(|| {
+        let mut driver = smartnat_sim::Driver::new(config(), kernel(XtFlavour::Nft));
+        let refused = OpMatcher::named("PutRoute route ::/0 in table 7001");
+        driver.kernel.fail_every(refused, OpErrorClass::Invalid);
+        driver.start(objects());
+        assert_eq!(count(driver.events(), EventKind::KernelError), 1, "one attempt, then a pause");
+        driver.advance(1_000);
+        let mut wanted = held(&settled(XtFlavour::Nft).kernel);
+        wanted.routes.retain(|r| r.table != 7001 || r.destination != net("::/0"));
+        assert_eq!(held(&driver.kernel), wanted, "{}", report(&driver));
+        let status = driver.status().expect("a status");
+        assert!(!status.in_sync);
+        assert!(
+            status.degraded.iter().any(|d| d.contains("::/0 in table 7001")),
+            "{:?}",
+            status.degraded
+        );
 
-    Client::allowed().connect(&mut driver.kernel, "10.1.0.7");
-    driver.take_events();
-    driver.cluster(vec![without_mapping("echo")]);
-    assert!(driver.kernel.conntrack().is_empty(), "T10");
-    assert_eq!(count(driver.events(), EventKind::KernelError), 1, "after a sweep too");
-    driver.cluster(objects());
-    assert_eq!(held(&driver.kernel), wanted);
-    let nat = tables(XtTable::Nat)[0];
-    driver.kernel.foreign_delete_rules(nat, "SMARTNAT-DNAT", |_| true);
-    driver.kernel_changed();
-    assert_eq!(held(&driver.kernel), wanted, "T17");
-    let wait = driver.gateway.poll_timeout().expect("a retry").0 - driver.kernel.now().0;
-    assert!(wait > 1_000, "the pauses grow all the same");
+        Client::allowed().connect(&mut driver.kernel, "10.1.0.7");
+        driver.take_events();
+        driver.cluster(vec![without_mapping("echo")]);
+        assert!(driver.kernel.conntrack().is_empty(), "T10");
+        assert_eq!(count(driver.events(), EventKind::KernelError), 1, "after a sweep too");
+        driver.cluster(objects());
+        assert_eq!(held(&driver.kernel), wanted);
+        spoil(&mut driver.kernel);
+        driver.kernel_changed();
+        assert_eq!(held(&driver.kernel), wanted, "T17");
+        let wait = driver.gateway.poll_timeout().expect("a retry").0 - driver.kernel.now().0;
+        assert!(wait > 1_000, "the pauses grow all the same");
 
-    driver.kernel.clear_faults();
-    driver.advance(30_000);
-    assert_in_sync(&driver);
+        driver.kernel.clear_faults();
+        driver.advance(30_000);
+        assert_in_sync(&driver);
+    });
 }
 
 /// Forwarding is opened last: not before what must be set first is set.

@@ -2,17 +2,14 @@
 
 use smartnat_core::gateway::{EventKind, Gateway, Input, Output};
 use smartnat_core::model::{EndpointSlice, Family, ObjectKey};
-use smartnat_core::names::external_set;
-use smartnat_core::objects::{SetElement, XtTable, XtTableId};
-use smartnat_core::ops::{Domain, Kernel, NetworkOp, Transaction};
+use smartnat_core::objects::SysctlKey;
+use smartnat_core::ops::Kernel;
 use smartnat_sim::kernel::XtFlavour;
 use smartnat_sim::{Driver, SimKernel};
 
 use crate::common::*;
 use crate::connections::Client;
 use crate::crashes::change;
-
-const NAT: XtTableId = XtTableId { family: Family::V4, table: XtTable::Nat };
 
 /// Where in a step something happens: before the kernel has done what was asked, or after it
 /// has, but before the gateway knows.
@@ -90,15 +87,17 @@ fn in_sync(driver: &Driver) -> bool {
 /// A notification is acted on, whatever is under way: no time passes here.
 #[test]
 fn a_notification_is_never_lost() {
-    let wanted = wanted();
-    let happens = |gateway: &mut Gateway, kernel: &mut SimKernel| {
-        kernel.foreign_delete_rules(NAT, "SMARTNAT-SNAT", |_| true);
-        gateway.handle_input(kernel.now(), Input::KernelChanged);
-    };
-    at_every_point(happens, |driver, at| {
-        assert_eq!(held(&driver.kernel), wanted, "{at}");
-        assert!(in_sync(&driver), "{at}");
-        assert!(driver.kernel.conntrack().is_empty(), "{at}");
+    on_both_backends(|| {
+        let wanted = wanted();
+        let happens = |gateway: &mut Gateway, kernel: &mut SimKernel| {
+            spoil(kernel);
+            gateway.handle_input(kernel.now(), Input::KernelChanged);
+        };
+        at_every_point(happens, |driver, at| {
+            assert_eq!(held(&driver.kernel), wanted, "{at}");
+            assert!(in_sync(&driver), "{at}");
+            assert!(driver.kernel.conntrack().is_empty(), "{at}");
+        });
     });
 }
 
@@ -210,25 +209,24 @@ fn a_notification_of_our_own_change_is_no_drift() {
 /// T17: changes that need no look of their own do not put the next one off.
 #[test]
 fn a_stream_of_changes_does_not_put_off_the_next_look() {
-    let mut driver = settled(XtFlavour::Nft);
-    let wanted = held(&driver.kernel);
-    let element = SetElement::Ip(ip(EXT1));
-    let op = NetworkOp::DeleteElement { set: external_set(Family::V4), element };
-    let by_others = Transaction { domain: Domain::Sets, ops: vec![op] };
-    driver.kernel.interfere(&by_others).expect("the set is there");
-    for n in 0..5 {
-        driver.advance(1_000);
-        let unrelated = EndpointSlice {
-            key: ObjectKey::new("elsewhere", format!("slice-{n}")),
-            service_name: "unrelated".into(),
-            family: Family::V4,
-            ports: Vec::new(),
-            endpoints: Vec::new(),
-        };
-        driver.cluster(vec![smartnat_core::model::ClusterObject::EndpointSlice(unrelated)]);
-    }
-    assert_eq!(held(&driver.kernel), wanted);
-    assert_eq!(count(driver.events(), EventKind::DriftRepaired), 1, "{:?}", driver.events());
+    on_both_backends(|| {
+        let mut driver = settled(XtFlavour::Nft);
+        let wanted = held(&driver.kernel);
+        driver.kernel.write_sysctl(&SysctlKey::Forwarding(Family::V4), "0").expect("it exists");
+        for n in 0..5 {
+            driver.advance(1_000);
+            let unrelated = EndpointSlice {
+                key: ObjectKey::new("elsewhere", format!("slice-{n}")),
+                service_name: "unrelated".into(),
+                family: Family::V4,
+                ports: Vec::new(),
+                endpoints: Vec::new(),
+            };
+            driver.cluster(vec![smartnat_core::model::ClusterObject::EndpointSlice(unrelated)]);
+        }
+        assert_eq!(held(&driver.kernel), wanted);
+        assert_eq!(count(driver.events(), EventKind::DriftRepaired), 1, "{:?}", driver.events());
+    });
 }
 
 /// An answer that nobody asked for is a defect of the driver and must not pass silently.

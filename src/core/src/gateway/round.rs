@@ -359,7 +359,10 @@ impl Gateway {
     /// The kernel holds what is wanted, read back.
     fn settle(&mut self) {
         self.stage = Stage::Idle;
-        self.rounds = 0;
+        // Who changes the kernel after each round of ours is met with a pause at last.
+        if !self.kernel_changed {
+            self.rounds = 0;
+        }
         match self.goal {
             Goal::CleanUp(Connections::Left) => self.give_up_clean_up(),
             Goal::CleanUp(_) => {
