@@ -15,6 +15,7 @@ use smartnat::lab::Packet;
 use smartnat::lab::traffic::{Outcome, StreamKind, StreamReport};
 use smartnat_core::model::{ClusterObject, GatewayConfig, Protocol};
 use smartnat_core::objects::SysctlKey;
+use smartnat_core::objects::nft::NftTable;
 use smartnat_sim::topology::{Attachment, Topology};
 
 use crate::{Ruleset, Step};
@@ -119,6 +120,33 @@ macro_rules! on_both_arms_of_iptables {
     };
 }
 
+/// The same of what concerns our table of nftables alone.
+#[macro_export]
+macro_rules! on_both_arms_of_nftables {
+    ($(#[$meta:meta])* $name:ident, |$arms:ident| $description:block) => {
+        mod $name {
+            #[allow(unused_imports, reason = "a description may need none of it")]
+            use super::*;
+
+            fn describe<A: $crate::arm::Arm>($arms: &$crate::arm::Arms<A>) $description
+
+            $(#[$meta])*
+            #[test]
+            fn simulated() {
+                describe(&$crate::arm::Arms::<$crate::arm::Simulated>::new($crate::Ruleset::Nftables));
+            }
+
+            $(#[$meta])*
+            #[test]
+            fn linux() {
+                if smartnat::lab::available() {
+                    describe(&$crate::arm::Arms::<$crate::arm::Linux>::new($crate::Ruleset::Nftables));
+                }
+            }
+        }
+    };
+}
+
 /// Where a description gets its arm from, as often as it needs a fresh one.
 #[derive(Debug)]
 pub struct Arms<A> {
@@ -217,6 +245,8 @@ pub trait Arm: Sized {
     fn forget_connections(&mut self);
     /// Seconds for which the gateway's host still holds a client to an endpoint, rounded down.
     fn held(&self, client: &str) -> Option<u32>;
+    /// Our table of nftables on the gateway's host.
+    fn table(&self) -> Option<NftTable>;
     /// Connections to this destination port that the gateway's host knows.
     fn connections_to(&self, port: u16) -> Vec<String>;
 

@@ -2,6 +2,8 @@
 
 use smartnat::lab::Lab;
 use smartnat_core::model::IptablesFlavour;
+use smartnat_core::nft_text::render_table;
+use smartnat_core::objects::nft::NftTable;
 
 /// The programs of one flavour.
 #[derive(Clone, Copy, Debug)]
@@ -103,6 +105,12 @@ pub fn host_text_of(lab: &Lab, host: &str, programs: &Programs) -> String {
         }));
     }
     text
+}
+
+/// Our table of nftables, one line an object.
+pub fn table_lines(table: Option<&NftTable>) -> Vec<String> {
+    let lines = |table| render_table(table).lines().map(str::to_owned).collect();
+    table.map(lines).unwrap_or_default()
 }
 
 const SYSCTLS: &str = "^net\\.(ipv4|ipv6)\\.(ip_forward|fwmark_reflect|tcp_fwmark_accept|conf\\..*\\.(forwarding|rp_filter|src_valid_mark|arp_ignore|arp_announce|accept_ra))$";

@@ -6,6 +6,7 @@ pub mod control_plane;
 mod engine;
 pub mod host_text;
 mod program;
+pub mod random_nft;
 pub mod relay;
 mod rig;
 mod ruleset;

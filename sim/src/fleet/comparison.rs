@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use smartnat_core::compile::sysctl_scope;
 use smartnat_core::coordination::{MappingRecord, StatusCondition, Truth, Write};
 use smartnat_core::marks::MarkLayout;
-use smartnat_core::model::ObjectKey;
+use smartnat_core::model::{Backend, ObjectKey};
 use smartnat_core::objects::{KernelState, ObservationScope};
 use smartnat_core::ops::Kernel as _;
 
@@ -78,13 +78,13 @@ impl Fleet {
         let running = self.hosts.iter().filter(|(_, host)| host.process.is_some());
         Picture {
             mappings: mappings.map(|m| (m.key().clone(), MappingPicture::of(&m.record))).collect(),
-            kernels: running.map(|(name, host)| (name.clone(), host.held())).collect(),
+            kernels: running.map(|(name, host)| (name.clone(), host.held(self.backend))).collect(),
         }
     }
 
     /// The hosts whose program runs, as if all began now with the objects that there are.
     pub fn afresh(&self) -> Self {
-        let mut fresh = Self::new(self.times);
+        let mut fresh = Self::new(self.times, self.backend);
         for object in self.server.cluster() {
             fresh.put(object);
         }
@@ -119,8 +119,8 @@ impl Fleet {
 
 impl Host {
     /// Everything of ours in its kernel, but for what tells when it began.
-    fn held(&self) -> KernelState {
-        let config = gateway_config(&self.instance);
+    fn held(&self, backend: Backend) -> KernelState {
+        let config = gateway_config(&self.instance, backend);
         let scope = ObservationScope {
             table_base: config.table_base,
             table_count: MarkLayout::new(config.mark_mask).max_uplinks(),

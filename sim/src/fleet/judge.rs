@@ -9,12 +9,14 @@ use smartnat_core::coordination::{
 };
 use smartnat_core::model::{ClusterState, Family, Mapping, ObjectKey, PortRange, Protocol};
 use smartnat_core::names::{address_chain, mapping_chain};
+use smartnat_core::objects::nft::{NftKey, fields};
 use smartnat_core::objects::{L4Match, XtMatch, XtRule, XtTable, XtTableId, XtTarget};
 use smartnat_core::status::{MappingStatus, StatusReport, reason};
 
 use super::Host;
 use crate::SimKernel;
 use crate::api_server::{ApiServer, Kind, Object, StoredMapping};
+use crate::kernel::{HeldElement, HeldTable};
 
 /// What can be seen from above.
 #[derive(Clone, Copy)]
@@ -192,6 +194,21 @@ pub fn exposes(
     port: u16,
     key: &ObjectKey,
 ) -> bool {
+    let external =
+        fields::join([&fields::address(address), &[protocol.number()], &port.to_be_bytes()]);
+    let of_endpoint = |(element, _): &(&NftKey, _)| element.first == external;
+    elements_of(kernel, key).any(|found| of_endpoint(&found))
+        || chains_expose(kernel, address, protocol, port, key)
+}
+
+/// The same of chains of iptables.
+fn chains_expose(
+    kernel: &SimKernel,
+    address: IpAddr,
+    protocol: Protocol,
+    port: u16,
+    key: &ObjectKey,
+) -> bool {
     let id = XtTableId { family: Family::of(&address), table: XtTable::Nat };
     let table = kernel.xtables().table(id);
     let chain = table.and_then(|t| t.chain(&address_chain(address)));
@@ -209,8 +226,20 @@ pub fn exposes(
     first.is_some_and(|rule| rule.target == target)
 }
 
-/// Whether a kernel holds a chain of a Mapping.
+/// Whether a kernel holds a chain of a Mapping, or an element that names it.
 pub fn holds_anything_of(kernel: &SimKernel, key: &ObjectKey) -> bool {
     let chain = mapping_chain(key);
     kernel.xtables().tables().any(|table| table.chain(&chain).is_some())
+        || elements_of(kernel, key).next().is_some()
+}
+
+/// The elements of our table of nftables that name a Mapping.
+fn elements_of<'k>(
+    kernel: &'k SimKernel,
+    key: &ObjectKey,
+) -> impl Iterator<Item = (&'k NftKey, &'k HeldElement)> {
+    let name = key.to_string();
+    let sets = kernel.nft().ours().into_iter().flat_map(HeldTable::sets);
+    let elements = sets.flat_map(|(_, set)| set.elements());
+    elements.filter(move |(_, held)| held.element.comment.as_deref() == Some(name.as_str()))
 }

@@ -19,7 +19,7 @@ use process::{Outside, Process, Request};
 use smartnat_core::coordination::{
     ClusterEvent, CoordinationConfig, Input, LeaseName, Notice, Write, WriteError, WriteId, Written,
 };
-use smartnat_core::model::{ClusterObject, ClusterState, GatewayConfig, ObjectKey};
+use smartnat_core::model::{Backend, ClusterObject, ClusterState, GatewayConfig, ObjectKey};
 use smartnat_core::status::StatusReport;
 
 use crate::SimKernel;
@@ -101,6 +101,7 @@ pub struct Fleet {
     /// The API server.
     pub server: ApiServer,
     times: Times,
+    backend: Backend,
     now: u64,
     hosts: BTreeMap<String, Host>,
     travelling: BTreeMap<(u64, u64), Travelling>,
@@ -110,11 +111,12 @@ pub struct Fleet {
 }
 
 impl Fleet {
-    /// No host yet, and an empty API server.
-    pub fn new(times: Times) -> Self {
+    /// No host yet, whose gateways will have this backend, and an empty API server.
+    pub fn new(times: Times, backend: Backend) -> Self {
         Self {
             server: ApiServer::default(),
             times,
+            backend,
             // Late enough that nothing begins before the beginning.
             now: 1_000,
             hosts: BTreeMap::new(),
@@ -253,7 +255,7 @@ impl Fleet {
 
     /// The program of a host starts; its first lists are so stale.
     pub fn start(&mut self, host: &str, steps_back: &BTreeMap<Kind, usize>) {
-        let (now, times) = (self.now, self.times);
+        let (now, times, backend) = (self.now, self.times, self.backend);
         let found = self.host_mut(host);
         if found.process.is_some() || !found.powered {
             return;
@@ -264,7 +266,7 @@ impl Fleet {
             lease_millis: times.lease_millis,
             max_finalize_millis: times.max_finalize_millis,
         };
-        let gateway = gateway_config(&found.instance);
+        let gateway = gateway_config(&found.instance, backend);
         found.starts += 1;
         let disk = found.disk.as_ref();
         found.process = Some(Process::new(gateway, coordination, disk, now, steps_back));
@@ -499,9 +501,10 @@ fn no_answer() -> Result<Written, WriteError> {
 }
 
 /// Settings of each gateway.
-fn gateway_config(instance: &str) -> GatewayConfig {
+fn gateway_config(instance: &str, backend: Backend) -> GatewayConfig {
     GatewayConfig {
         instance: instance.into(),
+        backend,
         uplink_names: vec![UPLINK.into()],
         ..GatewayConfig::default()
     }

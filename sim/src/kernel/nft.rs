@@ -115,6 +115,7 @@ impl Nftables {
         now: Timestamp,
         batch: &mut Batch,
     ) -> Result<(), OpError> {
+        check_name(op)?;
         let table = match (op, self.tables.get_mut(&batch.table)) {
             (NftOp::CreateTable, Some(_)) => return Ok(()),
             (NftOp::CreateTable, None) => {
@@ -166,6 +167,11 @@ impl HeldTable {
     /// A set or map.
     pub fn set(&self, name: &NftName) -> Option<&HeldSet> {
         self.sets.get(name).map(Arc::as_ref)
+    }
+
+    /// All sets and maps by name.
+    pub fn sets(&self) -> impl Iterator<Item = (&NftName, &HeldSet)> {
+        self.sets.iter().map(|(name, set)| (name, set.as_ref()))
     }
 
     /// A chain.
@@ -222,7 +228,6 @@ impl HeldTable {
         name: &NftName,
         spec: &NftSetSpec,
     ) -> Result<Undo, OpError> {
-        check_name(op, name)?;
         set::check_spec(spec).or_else(|problem| invalid(op, problem))?;
         if self.sets.contains_key(name) {
             return exists(op, "a set of that name exists");
@@ -232,7 +237,6 @@ impl HeldTable {
     }
 
     fn delete_set(&mut self, op: &NftOp, name: &NftName) -> Result<Undo, OpError> {
-        check_name(op, name)?;
         if !self.sets.contains_key(name) {
             return not_found(op, "no such set");
         }
@@ -243,7 +247,6 @@ impl HeldTable {
     }
 
     fn put_chain(&mut self, op: &NftOp, name: &NftName, chain: &NftChain) -> Result<Undo, OpError> {
-        check_name(op, name)?;
         let mut chain = chain.clone();
         if let Some(base) = chain.base {
             chain::check_base(base).or_else(|problem| invalid(op, problem))?;
@@ -252,7 +255,8 @@ impl HeldTable {
             match (held.base, chain.base) {
                 // nf_tables_updchain: without a hook in the message nothing about it changes.
                 (base, None) => chain.base = base,
-                (None, Some(_)) => return exists(op, "it is no base chain"),
+                // It has no policy to change.
+                (None, Some(_)) => return invalid(op, "it is no base chain"),
                 (Some(held), Some(wanted)) if held.kind != wanted.kind => {
                     return exists(op, "its type can't be changed");
                 }
@@ -275,15 +279,14 @@ impl HeldTable {
     }
 
     fn delete_chain(&mut self, op: &NftOp, name: &NftName) -> Result<Undo, OpError> {
-        check_name(op, name)?;
-        let Some(old) = self.swap_chain(name, None) else {
+        if !self.chains.contains_key(name) {
             return not_found(op, "no such chain");
-        };
+        }
+        // Rules of its own count too: the kernel has counted before it deletes them.
         if self.leads_to(name) {
-            self.swap_chain(name, Some(old));
             return busy(op, "a rule or an element leads to it");
         }
-        Ok(Undo::Chain(name.clone(), Some(old)))
+        Ok(Undo::Chain(name.clone(), self.swap_chain(name, None)))
     }
 
     fn leads_to(&self, chain: &NftName) -> bool {
@@ -297,8 +300,8 @@ impl HeldTable {
         (key, element): (&NftKey, &NftElement),
         now: Timestamp,
     ) -> Result<Option<Undo>, OpError> {
-        check_name(op, name)?;
         let Some(set) = self.sets.get_mut(name) else { return not_found(op, "no such set") };
+        set.check_form(key, element).or_else(|problem| invalid(op, problem))?;
         if let NftValue::Verdict(verdict) = &element.value
             && let Some(target) = verdict.chain()
         {
@@ -322,7 +325,6 @@ impl HeldTable {
         key: &NftKey,
         now: Timestamp,
     ) -> Result<Undo, OpError> {
-        check_name(op, name)?;
         let Some(set) = self.sets.get_mut(name) else { return not_found(op, "no such set") };
         let key = set.deleted_by(key, now).or_else(|problem| refuse(op, problem))?;
         let old = Arc::make_mut(set).swap(&key, None);
@@ -364,8 +366,20 @@ impl HeldTable {
     }
 }
 
-/// The policy of the attribute comes before any look-up.
-fn check_name(op: &NftOp, name: &NftName) -> Result<(), OpError> {
+/// The policy of the attribute comes before any look-up, also of the table.
+fn check_name(op: &NftOp) -> Result<(), OpError> {
+    let name = match op {
+        NftOp::CreateTable | NftOp::DeleteTable => return Ok(()),
+        NftOp::CreateSet { name, .. }
+        | NftOp::DeleteSet { name }
+        | NftOp::PutChain { name, .. }
+        | NftOp::DeleteChain { name } => name,
+        NftOp::AddElement { set, .. } | NftOp::DeleteElement { set, .. } => set,
+    };
+    fits(op, name)
+}
+
+fn fits(op: &NftOp, name: &NftName) -> Result<(), OpError> {
     if name.as_str().len() > NftName::MAX_LEN {
         return invalid(op, "a name has at most 255 bytes");
     }
@@ -378,6 +392,7 @@ fn check_target(
     op: &NftOp,
     target: &NftName,
 ) -> Result<(), OpError> {
+    fits(op, target)?;
     match chains.get(target) {
         None => not_found(op, format_args!("no chain {target}")),
         Some(chain) if chain.base.is_some() => {

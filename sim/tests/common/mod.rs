@@ -42,17 +42,21 @@ thread_local! {
 /// Runs a test once with each backend.
 pub(crate) fn on_both_backends(test: impl Fn()) {
     for backend in [Backend::Iptables, Backend::Nftables] {
-        BACKEND.set(backend);
         // Shown where the test fails.
         println!("with {backend:?}");
-        test();
+        on_backend(backend, &test);
     }
 }
 
 /// Runs a test with nftables alone.
 pub(crate) fn on_nftables(test: impl FnOnce()) {
-    BACKEND.set(Backend::Nftables);
-    test();
+    on_backend(Backend::Nftables, test);
+}
+
+/// Runs a test with this backend.
+pub(crate) fn on_backend<R>(backend: Backend, test: impl FnOnce() -> R) -> R {
+    BACKEND.set(backend);
+    test()
 }
 
 /// The backend of [`config`].
@@ -242,6 +246,19 @@ pub(crate) fn held(kernel: &SimKernel) -> KernelState {
     reader.recover();
     reader.clear_faults();
     reader.observe(&scope).expect("no fault is injected")
+}
+
+/// Somebody deletes rules of ours that every packet meets.
+pub(crate) fn spoil(kernel: &mut SimKernel) {
+    if backend() == Backend::Iptables {
+        let nat = XtTableId { family: Family::V4, table: XtTable::Nat };
+        kernel.foreign_delete_rules(nat, "SMARTNAT-DNAT", |_| true);
+        return;
+    }
+    let chains = held(kernel).nft.expect("our table").chains;
+    let (name, chain) = chains.iter().find(|(_, c)| c.base.is_some()).expect("a base chain");
+    let chain = NftChain { base: chain.base, rules: Vec::new() };
+    kernel.foreign_nft(NFT_TABLE, &[NftOp::PutChain { name: name.clone(), chain }]);
 }
 
 /// What clean-up must leave as it was.

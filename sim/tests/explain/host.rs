@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use smartnat_core::compile::adopt_numbers;
 use smartnat_core::explain::{Foreign, Scene};
-use smartnat_core::model::{ClusterObject, Family, GatewayConfig, Protocol};
+use smartnat_core::model::{Backend, ClusterObject, Family, GatewayConfig, Protocol};
 use smartnat_core::objects::{
     BuiltinHook, ChainName, ConnectionStates, InterfaceMatch, L4Match, SysctlKey, XtMatch, XtRule,
     XtTable, XtTableId, XtTarget,
@@ -270,7 +270,7 @@ fn foreign(kernel: &SimKernel) -> Foreign {
             let _ = writeln!(text, "{rules}COMMIT");
         }
         let saved = parse_save(family, &text).expect("the output of iptables-save");
-        found.add_tables("iptables-legacy", family, true, &saved);
+        found.add_tables("iptables-legacy", family, backend() == Backend::Iptables, &saved);
     }
     found
 }

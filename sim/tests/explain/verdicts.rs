@@ -151,6 +151,11 @@ fn agrees(told: &Explanation, question: &Question, trace: &Trace, back: Option<&
         (Verdict::Host, Outcome::Delivered { packet, .. }) => {
             packet.destination == question.destination
         }
+        // None of the generated rules of others answers.
+        (Verdict::Dropped, Outcome::Dropped { cause: DropCause::Rejected(_), .. }) => {
+            let lost = |answer: &Trace| matches!(answer.outcome, Outcome::Dropped { .. });
+            question.origin == Some(Origin::Local) || trace.answers.iter().all(lost)
+        }
         (Verdict::Dropped, Outcome::Dropped { .. }) => true,
         (Verdict::Dropped, Outcome::Left { .. }) => {
             // The packet leaves by egress, its reply does not come back.

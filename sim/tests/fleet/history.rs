@@ -4,13 +4,15 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
+use proptest::sample::select;
 use proptest::test_runner::FileFailurePersistence;
 use smartnat_core::coordination::LeaseName;
-use smartnat_core::model::{ClusterObject, ObjectKey, ObjectKind, Protocol};
+use smartnat_core::model::{Backend, ClusterObject, ObjectKey, ObjectKind, Protocol};
 use smartnat_sim::api_server::Kind;
 use smartnat_sim::fleet::{Fleet, Link, UPLINK};
 use smartnat_sim::scenario::{MappingBuilder, mapping, service, without_service};
 
+use crate::common::on_backend;
 use crate::setup::{HOSTS, fleet, ip, last_writes, writes};
 use crate::story::{ADDRESSES, Claim, MAPPINGS, Step, Story, stories};
 
@@ -35,8 +37,12 @@ proptest! {
     #![proptest_config(cases())]
 
     #[test]
-    fn any_history_is_safe_and_ends_as_a_fresh_start(story in stories(1..25)) {
-        live(&story).map_err(|what| TestCaseError::fail(format!("\n{story}{what}")))?;
+    fn any_history_is_safe_and_ends_as_a_fresh_start(
+        story in stories(1..25),
+        backend in select(vec![Backend::Iptables, Backend::Nftables]),
+    ) {
+        on_backend(backend, || live(&story))
+            .map_err(|what| TestCaseError::fail(format!("\n{story}{what}")))?;
     }
 }
 

@@ -9,6 +9,8 @@ use smartnat_core::status::reason;
 use smartnat_sim::fleet::{Fleet, Times, exposes, holds_anything_of};
 use smartnat_sim::scenario::{MappingBuilder, mapping, service};
 
+pub(crate) use crate::common::{backend, on_both_backends};
+
 /// Addresses of the three hosts.
 pub(crate) const A: &str = "203.0.113.10";
 pub(crate) const B: &str = "203.0.113.20";
@@ -30,7 +32,7 @@ pub(crate) fn fleet(count: usize) -> Fleet {
 
 /// Hosts with their addresses, and the Service `echo`, in sync.
 pub(crate) fn fleet_with(hosts: &[(&str, Vec<&str>, u64)]) -> Fleet {
-    let mut fleet = Fleet::new(Times::default());
+    let mut fleet = Fleet::new(Times::default(), backend());
     service("echo")
         .port("", Protocol::Tcp, 80, 8080)
         .ready("10.1.0.7")

@@ -2,6 +2,7 @@
 
 use smartnat_core::model::Family;
 use smartnat_core::objects::XtTableId;
+use smartnat_core::ops::NftOp;
 
 /// An object of somebody else.
 #[derive(Clone, Copy, Debug)]
@@ -71,6 +72,11 @@ pub enum Damage<'a> {
         set: &'a str,
         /// The address.
         element: &'a str,
+    },
+    /// Changes our table of nftables.
+    Table {
+        /// How, in one batch.
+        changes: &'a [NftOp],
     },
     /// Deletes our rules of policy routing.
     DeleteRoutingRules {

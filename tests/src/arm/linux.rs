@@ -4,17 +4,20 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
 use smartnat::lab::traffic::{
     self, BRIEF, Conversation, Outcome, PATIENT, Server, Stream, StreamKind, StreamReport,
 };
 use smartnat::lab::{Lab, Packet, Sniffer, wait_until};
 use smartnat_core::model::{ClusterObject, Family, GatewayConfig, Protocol};
+use smartnat_core::objects::nft::{NFT_TABLE, NftTable};
 use smartnat_core::objects::{ROUTE_PROTOCOL, SysctlKey, XtTableId};
+use smartnat_linux::NftClient;
 use smartnat_sim::topology::Topology;
 
 use super::{Arm, Damage, Foreign, Request};
 use crate::Ruleset;
-use crate::host_text::{Programs, foreign_objects, host_text};
+use crate::host_text::{Programs, foreign_objects, host_text, table_lines};
 use crate::sctp::{self, Chunk, SctpEnd};
 use crate::{Rig, RigOptions, Step};
 
@@ -166,12 +169,17 @@ impl Arm for Linux {
     }
 
     fn held(&self, client: &str) -> Option<u32> {
-        let sets = self.lab().command("gateway", &["ipset", "save"]).expect("ipset");
-        let client = format!(" {client} ");
-        let of_client = |l: &&str| l.starts_with("add smartnat-f") && l.contains(&client);
-        let entries: Vec<&str> = sets.lines().filter(of_client).collect();
-        assert!(entries.len() <= 1, "one endpoint a client: {entries:?}");
-        entries.first()?.rsplit(' ').next()?.parse().ok()
+        let left = match self.ruleset {
+            Ruleset::Nftables => held_in_table(self.lab(), client),
+            Ruleset::IptablesNft | Ruleset::IptablesLegacy => held_in_sets(self.lab(), client),
+        };
+        assert!(left.len() <= 1, "one endpoint a client: {left:?}");
+        left.first().copied()
+    }
+
+    fn table(&self) -> Option<NftTable> {
+        let read = || NftClient::open()?.observe();
+        self.lab().run("gateway", read).expect("the lab").expect("nftables is readable")
     }
 
     fn connections_to(&self, port: u16) -> Vec<String> {
@@ -212,6 +220,10 @@ impl Arm for Linux {
             Damage::AddElement { set, element } => {
                 self.run("gateway", &["ipset", "add", set, element]);
             }
+            Damage::Table { changes } => {
+                let change = || NftClient::open()?.apply(changes);
+                self.lab().run("gateway", change).expect("the lab").expect("others can do that");
+            }
             Damage::DeleteRoutingRules { family } => {
                 let protocol = ROUTE_PROTOCOL.to_string();
                 let words = ["ip", option(family), "rule", "flush", "protocol", &protocol];
@@ -232,7 +244,9 @@ impl Arm for Linux {
             let of_table = line.starts_with('*') || line == "COMMIT" || line.ends_with(" ACCEPT");
             self.ruleset == Ruleset::IptablesLegacy && of_table && !line.starts_with("-A")
         };
-        text.lines().filter(|line| !kept(line)).map(str::to_owned).collect()
+        let mut lines: Vec<_> = text.lines().filter(|l| !kept(l)).map(str::to_owned).collect();
+        lines.extend(table_lines(self.table().as_ref()));
+        lines
     }
 
     #[track_caller]
@@ -416,4 +430,28 @@ fn option(family: Family) -> &'static str {
 
 fn dotted(key: &SysctlKey) -> String {
     key.path().replace('/', ".")
+}
+
+/// Seconds left of each entry of the sets of ipset that hold a client.
+fn held_in_sets(lab: &Lab, client: &str) -> Vec<u32> {
+    let sets = lab.command("gateway", &["ipset", "save"]).expect("ipset");
+    let client = format!(" {client} ");
+    let of_client = |l: &&str| l.starts_with("add smartnat-f") && l.contains(&client);
+    sets.lines().filter(of_client).filter_map(|l| l.rsplit(' ').next()?.parse().ok()).collect()
+}
+
+/// The same of the map in our table.
+fn held_in_table(lab: &Lab, client: &str) -> Vec<u32> {
+    let map = if client.contains(':') { "affinity6" } else { "affinity4" };
+    let words = ["nft", "-j", "list", "map", "inet", NFT_TABLE, map];
+    let text = lab.command("gateway", &words).expect("the map of affinity");
+    let listed: Value = serde_json::from_str(&text).expect("JSON");
+    let maps = listed["nftables"].as_array().expect("a list").iter();
+    let elements = maps.filter_map(|object| object["map"]["elem"].as_array()).flatten();
+    let left = elements.filter_map(|pair| {
+        let key = &pair[0]["elem"];
+        let of_client = key["val"]["concat"][0].as_str() == Some(client);
+        of_client.then(|| key["expires"].as_u64())?
+    });
+    left.map(|seconds| u32::try_from(seconds).expect("a time-out")).collect()
 }

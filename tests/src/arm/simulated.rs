@@ -11,9 +11,10 @@ use smartnat::lab::traffic::{Outcome, StreamKind, StreamReport};
 use smartnat::lab::{Direction, Packet, Transport};
 use smartnat_core::gateway::{Gateway, Input};
 use smartnat_core::model::{ClusterObject, GatewayConfig, Protocol};
-use smartnat_core::objects::{Layer4, SetElement, SysctlKey};
+use smartnat_core::objects::nft::NftTable;
+use smartnat_core::objects::{Layer4, SysctlKey};
 use smartnat_sim::SimKernel;
-use smartnat_sim::kernel::Direction as FlowDirection;
+use smartnat_sim::kernel::{Direction as FlowDirection, HeldTable};
 use smartnat_sim::topology::Topology;
 use smartnat_sim::walk::{Carried, Conversation, Network, Packet as SimPacket, Payload};
 
@@ -199,13 +200,15 @@ impl Arm for Simulated {
     }
 
     fn held(&self, client: &str) -> Option<u32> {
-        let client = SetElement::Ip(client.parse().expect("a test's address parses"));
         let kernel = self.machine.gateway();
-        let held = kernel.sets().iter().filter(|(name, _)| name.0.starts_with("smartnat-f"));
-        let ends: Vec<_> = held.filter_map(|(_, set)| *set.elements.get(&client)?).collect();
+        let ends = lines::held(kernel, client.parse().expect("a test's address parses"));
         assert!(ends.len() <= 1, "one endpoint a client: {ends:?}");
         let millis = ends.first()?.0 - kernel.now().0;
-        Some(u32::try_from(millis / 1000).expect("a time-out of ipset"))
+        Some(u32::try_from(millis / 1000).expect("a time-out"))
+    }
+
+    fn table(&self) -> Option<NftTable> {
+        self.machine.gateway().nft().ours().map(HeldTable::observe)
     }
 
     fn connections_to(&self, port: u16) -> Vec<String> {

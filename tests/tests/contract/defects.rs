@@ -8,14 +8,17 @@ use smartnat::lab::{Direction, Packet};
 use smartnat_cluster::manifests::ManifestStore;
 use smartnat_core::gateway::EventKind;
 use smartnat_core::model::{ClusterObject, Family, GatewayConfig, ObjectKey, ObjectKind, Protocol};
+use smartnat_core::objects::nft::{NftChain, NftExpr, NftName, NftRule, NftVerdict};
 use smartnat_core::objects::{XtTable, XtTableId};
-use smartnat_core::ops::NetworkOp;
+use smartnat_core::ops::{NetworkOp, NftOp};
 use smartnat_core::status::reason;
 use smartnat_sim::scenario::{MappingBuilder, mapping, service, without_mapping, without_service};
 use smartnat_sim::topology::{StandardOptions, single, standard};
 use smartnat_tests::Ruleset;
-use smartnat_tests::arm::{Arm, Foreign, config};
-use smartnat_tests::{Rig, RigOptions, Step, on_both_arms, on_both_arms_of_iptables};
+use smartnat_tests::arm::{Arm, Damage, Foreign, config};
+use smartnat_tests::{
+    Rig, RigOptions, Step, on_both_arms, on_both_arms_of_iptables, on_both_arms_of_nftables,
+};
 
 use super::common::{
     SIDES, USUAL, ask, at, echo_on, echo_service, first_network, ip, on_all_sides, pod,
@@ -100,6 +103,35 @@ on_both_arms_of_iptables!(
         }
     }
 );
+
+on_both_arms_of_nftables!(clean_up_is_one_operation_whatever_refers_to_what, |arms| {
+    let m = SIDES.iter().fold(open_to_all("echo"), |m, s| m.source(s.source));
+    let objects = [
+        echo_service().affinity(60).ready(&pod(1, Family::V4)).build(),
+        vec![m.tcp(8080).egress(true).build()],
+    ];
+    let mut arm = arms.build(&single());
+    arm.start(config(), objects.concat());
+    // Somebody has a chain in our table that leads to each of ours.
+    let table = arm.table().expect("our table");
+    let below = table.chains.iter().filter(|(_, chain)| chain.base.is_none());
+    let jump = |name: &NftName| NftRule {
+        expressions: vec![NftExpr::Verdict(NftVerdict::Jump(name.clone()))],
+        comment: None,
+    };
+    let rules: Vec<_> = below.map(|(name, _)| jump(name)).collect();
+    assert!(rules.len() > 10, "{rules:?}");
+    let chain = NftChain { base: None, rules };
+    let changes = [NftOp::PutChain { name: "theirs".into(), chain }];
+    arm.damage(&Damage::Table { changes: &changes });
+    let step = arm.clean_up();
+    let kinds: Vec<EventKind> = step.events.iter().map(|e| e.kind).collect();
+    assert_eq!(kinds, [EventKind::CleanedUp], "{:?}", step.events);
+    let ops = step.transactions.iter().flat_map(|t| &t.ops);
+    let of_table: Vec<_> = ops.filter(|op| matches!(op, NetworkOp::Nft(_))).collect();
+    assert_eq!(of_table, [&NetworkOp::Nft(NftOp::DeleteTable)]);
+    assert_eq!(of_ours(&arm), [""; 0]);
+});
 
 on_both_arms!(a_recreated_service_does_not_keep_the_old_target, |arms| {
     let objects = [echo_on(&[1]), vec![open_to_all("echo").tcp(8080).udp(5353).build()]].concat();

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use smartnat_core::model::{ClusterObject, Family, Protocol};
 use smartnat_sim::topology::{StandardOptions, standard};
 use smartnat_tests::arm::{Arm, config};
-use smartnat_tests::{on_both_arms, on_both_arms_of_iptables};
+use smartnat_tests::on_both_arms;
 
 use super::common::{
     Side, at, echo_on, echo_service, first_network, ip, on_first_network, pod, serve_in_pods,
@@ -131,7 +131,7 @@ fn await_held(arm: &mut impl Arm, side: Side, wanted: fn(Option<u32>) -> bool) {
     held.unwrap_or_else(|| panic!("{side:?}: not in time"));
 }
 
-on_both_arms_of_iptables!(affinity_lasts_for_its_time_since_the_last_connection, |arms| {
+on_both_arms!(affinity_lasts_for_its_time_since_the_last_connection, |arms| {
     let mapped = on_first_network("echo").tcp(8080).build();
     let objects = [with_affinity(3, &[1, 2, 3]), vec![mapped]].concat();
     let mut arm = arms.start(&standard(StandardOptions::default()), config(), objects);

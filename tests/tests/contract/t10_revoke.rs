@@ -4,11 +4,16 @@ use std::time::Duration;
 
 use smartnat::lab::traffic::StreamKind;
 use smartnat_core::model::{ClusterObject, Family, Protocol};
-use smartnat_core::objects::{XtTable, XtTableId};
+use smartnat_core::objects::nft::{
+    LookupResult, NftBase, NftChain, NftChainKind, NftData, NftExpr, NftName, NftRule, NftSetSpec,
+    NftType, NftVerdict, PayloadBase, Register,
+};
+use smartnat_core::objects::{BuiltinHook, XtTable, XtTableId};
+use smartnat_core::ops::NftOp;
 use smartnat_sim::scenario::{MappingBuilder, mapping, without_mapping};
 use smartnat_sim::topology::{StandardOptions, standard};
-use smartnat_tests::arm::{Arm, Foreign, config};
-use smartnat_tests::{on_both_arms, on_both_arms_of_iptables};
+use smartnat_tests::arm::{Arm, Damage, Foreign, config};
+use smartnat_tests::{on_both_arms, on_both_arms_of_iptables, on_both_arms_of_nftables};
 
 use super::common::{
     Side, at, echo_on, echo_service, first_network, ip, on_first_network, pod, serve_in_pods,
@@ -184,3 +189,47 @@ on_both_arms_of_iptables!(a_set_that_others_refer_to_keeps_no_connection_alive, 
     assert!(told && !step.status.in_sync, "{:?}", step.status.degraded);
     assert_ended(&mut arm, &mut open, "its source is withdrawn");
 });
+
+on_both_arms_of_nftables!(a_rule_of_others_in_the_table_keeps_no_connection_alive, |arms| {
+    let m = first_network().iter().fold(exposed("a", 1000, 1000), |m, s| m.source(s.source));
+    let objects = [echo_on(&[1]), vec![m.build()]].concat();
+    let mut arm = arms.start(&standard(StandardOptions::default()), config(), objects);
+    serve_in_pods(&mut arm);
+    let table = arm.table().expect("our table");
+    let of_sources =
+        NftSetSpec { interval: true, ..NftSetSpec::exact([NftType::Ipv4], NftData::Nothing) };
+    let sets = table.sets.iter().find(|(_, set)| set.spec == of_sources);
+    let (set, _) = sets.expect("a set of sources");
+    let changes = [accepts_sources_of(set)];
+    arm.damage(&Damage::Table { changes: &changes });
+    let mut open: Vec<_> = first_network()
+        .into_iter()
+        .flat_map(|side| converse(&mut arm, side, side.source, 1000))
+        .collect();
+    // The kernel tells of the rule, but the change is there first.
+    let step = arm.sync(vec![exposed("a", 1000, 1000).source("203.0.113.99").build()]);
+    let told = step.status.degraded.iter().any(|d| d.contains(set.as_str()));
+    assert!(told && !step.status.in_sync, "{:?}", step.status.degraded);
+    let step = arm.kernel_changed();
+    assert!(step.status.in_sync, "{:?}", step.status.degraded);
+    assert_ended(&mut arm, &mut open, "its source is withdrawn");
+    let chains = arm.table().expect("our table").chains;
+    assert!(!chains.contains_key("theirs"), "{:?}", step.events);
+});
+
+/// A base chain that holds the set.
+fn accepts_sources_of(set: &NftName) -> NftOp {
+    let base = NftBase {
+        kind: NftChainKind::Filter,
+        hook: BuiltinHook::Forward,
+        priority: -190,
+        drops: false,
+    };
+    let (offset, length, to) = (12, 4, Register(0));
+    let source = NftExpr::Payload { base: PayloadBase::Network, offset, length, to };
+    let result = LookupResult::Membership { negated: false };
+    let member = NftExpr::Lookup { set: set.clone(), key: to, result };
+    let expressions = vec![source, member, NftExpr::Verdict(NftVerdict::Accept)];
+    let rules = vec![NftRule { expressions, comment: None }];
+    NftOp::PutChain { name: "theirs".into(), chain: NftChain { base: Some(base), rules } }
+}

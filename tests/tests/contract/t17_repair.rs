@@ -1,11 +1,15 @@
 //! T17: what somebody flushes, edits or deletes of ours is back at the next look, and an event says so.
 
 use smartnat_core::gateway::EventKind;
-use smartnat_core::model::{Family, Protocol};
+use smartnat_core::model::{ClusterObject, Family, Protocol};
+use smartnat_core::objects::nft::{
+    NftChain, NftData, NftExpr, NftKey, NftName, NftRule, NftSetSpec, NftTable, NftType, NftVerdict,
+};
 use smartnat_core::objects::{SysctlKey, XtTable, XtTableId};
+use smartnat_core::ops::NftOp;
 use smartnat_sim::topology::{StandardOptions, standard};
 use smartnat_tests::arm::{Arm, Damage, Foreign, config};
-use smartnat_tests::{on_both_arms, on_both_arms_of_iptables};
+use smartnat_tests::{on_both_arms, on_both_arms_of_iptables, on_both_arms_of_nftables};
 
 use super::common::{SIDES, at, echo_on, on_all_sides, serve_in_pods};
 
@@ -32,10 +36,23 @@ fn sorted(arm: &impl Arm) -> Vec<String> {
     lines
 }
 
-on_both_arms_of_iptables!(every_kind_of_object_is_put_back, |arms| {
+/// Clients of a Mapping that has a list of sources and egress.
+fn restricted() -> Vec<ClusterObject> {
     let all = SIDES.iter().fold(on_all_sides("echo"), |m, s| m.source(s.source));
-    let objects = [echo_on(&[1]), vec![all.tcp(8080).egress(true).build()]].concat();
-    let mut arm = arms.start(&standard(StandardOptions::default()), config(), objects);
+    [echo_on(&[1]), vec![all.tcp(8080).egress(true).build()]].concat()
+}
+
+#[track_caller]
+fn assert_served(arm: &mut impl Arm) {
+    for side in SIDES {
+        let to = at(side.external, 8080);
+        let outcome = arm.ask((Protocol::Tcp, side.client, side.source, to));
+        assert_eq!(outcome.server(), Some("pod1"), "{side:?}: {outcome}");
+    }
+}
+
+on_both_arms_of_iptables!(every_kind_of_object_is_put_back, |arms| {
+    let mut arm = arms.start(&standard(StandardOptions::default()), config(), restricted());
     serve_in_pods(&mut arm);
     let wanted = sorted(&arm);
     for damage in [
@@ -67,12 +84,67 @@ on_both_arms_of_iptables!(every_kind_of_object_is_put_back, |arms| {
     }
     arm.set_sysctl("gateway", &SysctlKey::Forwarding(Family::V4), "0");
     assert_repaired(&mut arm, &wanted, "forwarding");
-    for side in SIDES {
-        let to = at(side.external, 8080);
-        let outcome = arm.ask((Protocol::Tcp, side.client, side.source, to));
-        assert_eq!(outcome.server(), Some("pod1"), "{side:?}: {outcome}");
-    }
+    assert_served(&mut arm);
 });
+
+on_both_arms_of_nftables!(every_kind_of_object_of_the_table_is_put_back, |arms| {
+    let mut arm = arms.start(&standard(StandardOptions::default()), config(), restricted());
+    serve_in_pods(&mut arm);
+    let wanted = sorted(&arm);
+    let table = arm.table().expect("our table");
+    for changes in damages(&table) {
+        arm.damage(&Damage::Table { changes: &changes });
+        assert_repaired(&mut arm, &wanted, &format!("{changes:?}"));
+    }
+    assert_served(&mut arm);
+});
+
+/// What somebody may do to the table, each by itself.
+fn damages(table: &NftTable) -> Vec<Vec<NftOp>> {
+    let put = |name: &NftName, chain| NftOp::PutChain { name: name.clone(), chain };
+    let empty = |base| NftChain { base, rules: Vec::new() };
+    let accept = NftRule {
+        expressions: vec![NftExpr::Verdict(NftVerdict::Accept)],
+        comment: Some("theirs".into()),
+    };
+    let (based, chain) = table
+        .chains
+        .iter()
+        .find(|(_, chain)| chain.base.is_some() && chain.rules.len() > 1)
+        .expect("a base chain");
+    let with = |rules: Vec<NftRule>| put(based, NftChain { base: chain.base, rules });
+    let behind = [&chain.rules[..], std::slice::from_ref(&accept)].concat();
+    let before = [std::slice::from_ref(&accept), &chain.rules[..]].concat();
+    let elements =
+        table.sets.iter().filter_map(|(name, set)| Some((name, set.elements.iter().next()?)));
+    let taken = elements
+        .map(|(set, (key, _))| vec![NftOp::DeleteElement { set: set.clone(), key: key.clone() }]);
+    let stray: NftName = "stray".into();
+    let spec = NftSetSpec::exact([NftType::Mark], NftData::Nothing);
+    let (external, set) = table
+        .sets
+        .iter()
+        .find(|(_, set)| set.spec == NftSetSpec::exact([NftType::Ipv4], NftData::Nothing))
+        .expect("a set of addresses");
+    let (_, like) = set.elements.iter().next().expect("an address");
+    let foreign = NftOp::AddElement {
+        set: external.clone(),
+        key: NftKey::exact([192, 0, 2, 99]),
+        element: like.clone(),
+    };
+    let others = [
+        vec![with(Vec::new())],
+        vec![with(chain.rules[1..].to_vec())],
+        vec![with(behind)],
+        vec![with(before)],
+        vec![put(&stray, empty(None))],
+        vec![NftOp::CreateSet { name: stray, spec }],
+        vec![foreign],
+        vec![NftOp::DeleteChain { name: based.clone() }],
+        vec![NftOp::DeleteTable],
+    ];
+    taken.chain(others).collect()
+}
 
 on_both_arms!(another_position_among_foreign_rules_is_no_drift, |arms| {
     let mut arm = arms.start(&standard(StandardOptions::default()), config(), Vec::new());

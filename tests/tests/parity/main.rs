@@ -1,7 +1,7 @@
 //! Parity: what a packet comes to is the same on the simulated and on the Linux kernel: where it
 //! leaves, to whom, with which headers, what is answered, what is refused in silence.
 //!
-//! `PACKETS` says how many packets each flavour gets, `PARITY_SEED` where chance begins.
+//! `PACKETS` says how many packets each ruleset gets, `PARITY_SEED` where chance begins.
 
 mod cases;
 mod explained;
@@ -13,8 +13,9 @@ mod wire;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use smartnat_core::model::{ClusterObject, Family, IptablesFlavour};
+use smartnat_core::model::{ClusterObject, Family};
 use smartnat_sim::walk::{Outcome, Packet};
+use smartnat_tests::Ruleset;
 
 use explained::{Begun, wrong_explanation};
 use packets::{Dice, Memory};
@@ -23,7 +24,7 @@ use wire::Seen;
 
 /// Packets of one gateway, so few that no connection expires in between.
 const PACKETS_A_ROUND: usize = 250;
-/// Packets of a flavour unless told otherwise: some seconds.
+/// Packets of a ruleset unless told otherwise: some seconds.
 const PACKETS: usize = 1500;
 
 fn number(variable: &str, otherwise: u64) -> u64 {
@@ -89,10 +90,10 @@ fn told(seen: &[Seen]) -> String {
 }
 
 /// Whatever the gateway holds and whatever comes in, both kernels do the same with it.
-fn every_packet_meets_the_same_fate(flavour: IptablesFlavour) {
-    wire::stay_on_one_processor(usize::from(flavour == IptablesFlavour::Legacy));
+fn every_packet_meets_the_same_fate(ruleset: Ruleset) {
+    wire::stay_on_one_processor(usize::from(ruleset == Ruleset::IptablesLegacy));
     let (wanted, seed) = (number("PACKETS", PACKETS as u64), number("PARITY_SEED", 1));
-    let mut scene = Scene::build(flavour);
+    let mut scene = Scene::build(ruleset);
     let (mut carried, mut rounds, mut tally) = (0, 0, Tally::default());
     let mut explanations = 0;
     while carried < wanted {
@@ -114,7 +115,7 @@ fn every_packet_meets_the_same_fate(flavour: IptablesFlavour) {
             story.lines.push(format!("{interface}: {packet} ttl {}", packet.ttl));
             assert!(
                 found.agree,
-                "{flavour:?}, round {rounds} of PARITY_SEED={seed}, {config:?}\n{}\nLinux: {}\nsimulated:\n{}",
+                "{ruleset:?}, round {rounds} of PARITY_SEED={seed}, {config:?}\n{}\nLinux: {}\nsimulated:\n{}",
                 story.told(),
                 told(&found.linux),
                 found.trace
@@ -124,7 +125,7 @@ fn every_packet_meets_the_same_fate(flavour: IptablesFlavour) {
                 explanations += 1;
                 if let Some(told) = wrong_explanation(scene.explained(), &question, &found.linux) {
                     panic!(
-                        "{flavour:?}, round {rounds} of PARITY_SEED={seed}, {config:?}\n{}\nLinux: {}\nexplained: {told:#?}\nsimulated:\n{}",
+                        "{ruleset:?}, round {rounds} of PARITY_SEED={seed}, {config:?}\n{}\nLinux: {}\nexplained: {told:#?}\nsimulated:\n{}",
                         story.told(),
                         self::told(&found.linux),
                         found.trace
@@ -140,16 +141,24 @@ fn every_packet_meets_the_same_fate(flavour: IptablesFlavour) {
         }
     }
     println!(
-        "parity {flavour:?}: {carried} packets in {rounds} rounds agree{}; {explanations} explained as they went",
+        "parity {ruleset:?}: {carried} packets in {rounds} rounds agree{}; {explanations} explained as they went",
         tally.told()
     );
 }
 
 // P1, P2, P4, T1, T2, T3, T4, T5, T6, T7, T8, T9, T10, T11, T12, T13: the same on both kernels.
 #[test]
+fn nftables() {
+    if smartnat::lab::available() {
+        every_packet_meets_the_same_fate(Ruleset::Nftables);
+    }
+}
+
+// P1, P2, P4, T1, T2, T3, T4, T5, T6, T7, T8, T9, T10, T11, T12, T13: the same on both kernels.
+#[test]
 fn nft() {
     if smartnat::lab::available() {
-        every_packet_meets_the_same_fate(IptablesFlavour::Nft);
+        every_packet_meets_the_same_fate(Ruleset::IptablesNft);
     }
 }
 
@@ -157,6 +166,6 @@ fn nft() {
 #[test]
 fn legacy() {
     if smartnat::lab::available() {
-        every_packet_meets_the_same_fate(IptablesFlavour::Legacy);
+        every_packet_meets_the_same_fate(Ruleset::IptablesLegacy);
     }
 }

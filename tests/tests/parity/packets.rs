@@ -152,7 +152,7 @@ fn a_mapping(dice: &mut Dice, name: usize) -> ClusterObject {
 
 /// What others have in the way: mostly nothing.
 pub(crate) fn foreign(dice: &mut Dice) -> Vec<Foreign> {
-    let rules: [(&'static str, &'static str, &str); 10] = [
+    let rules: [(&'static str, &'static str, &str); 11] = [
         ("filter", "FORWARD", "POLICY DROP"),
         ("filter", "FORWARD", "-p tcp -m tcp --dport 8080 -j DROP"),
         ("filter", "FORWARD", "-j REJECT --reject-with icmp-port-unreachable"),
@@ -165,6 +165,11 @@ pub(crate) fn foreign(dice: &mut Dice) -> Vec<Foreign> {
             "nat",
             "PREROUTING",
             "-d 203.0.113.11/32 -p tcp -m tcp --dport 99 -j DNAT --to-destination 10.0.0.13:99",
+        ),
+        (
+            "nat",
+            "PREROUTING",
+            "-d 203.0.113.10/32 -p tcp -m tcp --dport 80 -j DNAT --to-destination 10.0.0.13:99",
         ),
         ("nat", "POSTROUTING", "-o eth0 -j MASQUERADE"),
     ];

@@ -7,15 +7,17 @@ use ipnet::IpNet;
 use smartnat_core::compile::{adopt_numbers, sysctl_scope};
 use smartnat_core::explain;
 use smartnat_core::marks::MarkLayout;
-use smartnat_core::model::{ClusterObject, ClusterState, Family, GatewayConfig, IptablesFlavour};
+use smartnat_core::model::{
+    Backend, ClusterObject, ClusterState, Family, GatewayConfig, IptablesFlavour,
+};
 use smartnat_core::objects::{ObservationScope, XtTable, XtTableId, XtTarget};
 use smartnat_core::ops::Kernel as _;
 use smartnat_core::xtables_text::parse_rule;
 use smartnat_linux::XtablesSettings;
 use smartnat_linux::survey::obstacles;
-use smartnat_sim::kernel::{Policy, XtFlavour};
+use smartnat_sim::kernel::Policy;
 use smartnat_sim::topology::{Host, Topology};
-use smartnat_sim::walk::{Network, Outcome, Packet, SimHost, Step, Trace};
+use smartnat_sim::walk::{Network, NftAction, Outcome, Packet, Payload, SimHost, Step, Trace};
 use smartnat_sim::{Driver, SimKernel};
 use smartnat_tests::{Rig, RigOptions, Ruleset};
 
@@ -76,7 +78,7 @@ fn topology() -> Topology {
 pub(crate) type Foreign = (&'static str, &'static str, String);
 
 pub(crate) struct Scene {
-    flavour: IptablesFlavour,
+    ruleset: Ruleset,
     rig: Rig,
     wire: Wire,
     simulated: SimHost,
@@ -93,7 +95,7 @@ pub(crate) struct Scene {
 pub(crate) struct Comparison {
     pub(crate) agree: bool,
     /// An endpoint was drawn and remembered for the client, but the packet went nowhere: which one
-    /// the kernel drew does not show.
+    /// the kernel drew does not show. Or a port was drawn, among more than can be tried.
     pub(crate) unseen_choice: bool,
     pub(crate) linux: Vec<Seen>,
     pub(crate) trace: Trace,
@@ -101,8 +103,8 @@ pub(crate) struct Comparison {
 
 impl Scene {
     /// The links and stations, with a gateway that has nothing to do yet.
-    pub(crate) fn build(flavour: IptablesFlavour) -> Self {
-        let (rig, _) = Rig::start(&topology(), options(flavour), Vec::new());
+    pub(crate) fn build(ruleset: Ruleset) -> Self {
+        let (rig, _) = Rig::start(&topology(), RigOptions::new(ruleset), Vec::new());
         let mut stations = BTreeMap::new();
         let all = STATIONS.iter().flat_map(|(link, all)| all.iter().map(move |a| (*link, *a)));
         for ((link, address), number) in all.zip(1..) {
@@ -130,11 +132,12 @@ impl Scene {
         }
         let wire =
             Wire::open(&rig.lab, "world", stations, ("eth0", "10.0.0.2".parse().expect("own")));
-        let simulated = simulated_host(flavour);
-        let driver = Driver::new(options(flavour).config, SimKernel::new(of(flavour)));
+        let simulated = simulated_host(ruleset);
+        let kernel = SimKernel::new(ruleset.simulated_flavour());
+        let driver = Driver::new(RigOptions::new(ruleset).config, kernel);
         let (cluster, config) = (ClusterState::default(), GatewayConfig::default());
         let explained = explain::Scene::default();
-        Self { flavour, rig, wire, simulated, driver, draws: 0, cluster, config, explained }
+        Self { ruleset, rig, wire, simulated, driver, draws: 0, cluster, config, explained }
     }
 
     /// Both start anew, with these settings and objects, beside what others have.
@@ -149,18 +152,20 @@ impl Scene {
         for family in ["ipv4", "ipv6"] {
             self.rig.lab.command("gateway", &["conntrack", "-F", "-f", family]).expect("a flush");
         }
-        self.simulated = simulated_host(self.flavour);
+        self.simulated = simulated_host(self.ruleset);
         for one in foreign {
             self.add_foreign(one);
         }
-        let options = RigOptions { config: config.clone(), flavour: self.flavour };
+        let options = RigOptions::with(config.clone(), self.ruleset);
+        let config = options.config.clone();
         self.rig.kill();
         let step = self.rig.reconfigure_with(options, objects.to_vec());
         assert!(step.status.in_sync, "{:?}", step.events);
-        self.driver = Driver::new(config.clone(), SimKernel::new(of(self.flavour)));
+        let kernel = SimKernel::new(self.ruleset.simulated_flavour());
+        self.driver = Driver::new(config.clone(), kernel);
         self.drive(|driver| driver.start(objects.to_vec()));
         self.wire.everything_so_far();
-        (self.cluster, self.config) = (ClusterState::default(), config.clone());
+        (self.cluster, self.config) = (ClusterState::default(), config);
         self.tell(objects);
     }
 
@@ -173,7 +178,8 @@ impl Scene {
         for object in objects {
             self.cluster.update(object.clone());
         }
-        let (flavour, config) = (self.flavour, &self.config);
+        let config = &self.config;
+        let of_iptables = (config.backend == Backend::Iptables).then(|| self.ruleset.flavour());
         let kernel = &mut self.simulated.kernel;
         let host = kernel.host();
         let scope = ObservationScope {
@@ -184,7 +190,7 @@ impl Scene {
             netfilter: smartnat_core::objects::Netfilter::All,
         };
         let held = kernel.observe(&scope).expect("the simulated kernel is read");
-        let others = || obstacles(Some(flavour), XtablesSettings::default());
+        let others = || obstacles(of_iptables, XtablesSettings::default());
         self.explained = explain::Scene {
             cluster: self.cluster.clone(),
             host,
@@ -225,10 +231,15 @@ impl Scene {
                 self.simulated.reseed(self.draws);
             }
             let trace = self.simulated.receive(interface, *packet).expect("all is understood");
-            let agree = effects(&trace) == linux;
+            let drawn = draws_a_port(&trace);
+            let agree = if drawn {
+                without_source_ports(effects(&trace)) == without_source_ports(linux.clone())
+            } else {
+                effects(&trace) == linux
+            };
             if agree || (draw > 0 && !depends_on_chance(&trace)) || draw + 1 == MAX_DRAWS {
                 let left = matches!(trace.outcome, Outcome::Left { .. });
-                let unseen_choice = !left && remembers_an_endpoint(&trace);
+                let unseen_choice = drawn || !left && remembers_an_endpoint(&trace);
                 return Comparison { agree, unseen_choice, linux, trace };
             }
         }
@@ -268,7 +279,7 @@ impl Scene {
     }
 
     fn programs(&self) -> [&'static str; 2] {
-        if self.flavour == IptablesFlavour::Legacy {
+        if self.ruleset.flavour() == IptablesFlavour::Legacy {
             ["iptables-legacy", "ip6tables-legacy"]
         } else {
             ["iptables-nft", "ip6tables-nft"]
@@ -276,22 +287,14 @@ impl Scene {
     }
 }
 
-fn options(flavour: IptablesFlavour) -> RigOptions {
-    let legacy = flavour == IptablesFlavour::Legacy;
-    RigOptions::new(if legacy { Ruleset::IptablesLegacy } else { Ruleset::IptablesNft })
-}
-
-fn of(flavour: IptablesFlavour) -> XtFlavour {
-    if flavour == IptablesFlavour::Legacy { XtFlavour::Legacy } else { XtFlavour::Nft }
-}
-
 fn table_of(name: &str) -> XtTable {
     let all = [XtTable::Mangle, XtTable::Filter, XtTable::Nat, XtTable::Raw];
     all.into_iter().find(|t| t.name() == name).expect("a table")
 }
 
-fn simulated_host(flavour: IptablesFlavour) -> SimHost {
-    let network = Network::build(&topology(), of(flavour), 1).expect("the network is built");
+fn simulated_host(ruleset: Ruleset) -> SimHost {
+    let network =
+        Network::build(&topology(), ruleset.simulated_flavour(), 1).expect("the network is built");
     let mut host = network.host("gateway").expect("the gateway").clone();
     host.detail = smartnat_sim::walk::Detail::Steps;
     host
@@ -319,12 +322,34 @@ fn depends_on_chance(trace: &Trace) -> bool {
     trace.steps.iter().any(drawn) || trace.answers.iter().any(depends_on_chance)
 }
 
+/// Whether the source's port was taken, and another one drawn.
+fn draws_a_port(trace: &Trace) -> bool {
+    let other =
+        |step: &Step| matches!(step, Step::SourceTranslated { from, to } if from.port != to.port);
+    trace.steps.iter().any(other)
+}
+
+fn without_source_ports(mut seen: Vec<Seen>) -> Vec<Seen> {
+    for Seen { packet, .. } in &mut seen {
+        match &mut packet.payload {
+            Payload::Tcp { source, .. }
+            | Payload::Udp { source, .. }
+            | Payload::Sctp { source, .. } => *source = 0,
+            Payload::Icmp(_) => {}
+        }
+    }
+    seen
+}
+
 /// Whether a rule of the path put the client into a set (T8).
 fn remembers_an_endpoint(trace: &Trace) -> bool {
-    trace
-        .steps
-        .iter()
-        .any(|step| matches!(step, Step::Rule { target: XtTarget::AddSourceToSet { .. }, .. }))
+    trace.steps.iter().any(|step| match step {
+        Step::Rule { target: XtTarget::AddSourceToSet { .. }, .. } => true,
+        Step::NftRule { actions, .. } => {
+            actions.iter().any(|action| matches!(action, NftAction::SetChanged { .. }))
+        }
+        _ => false,
+    })
 }
 
 /// Any address of the text.

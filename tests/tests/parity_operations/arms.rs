@@ -12,8 +12,9 @@ use smartnat_core::objects::{
 };
 use smartnat_core::ops::{Domain, Kernel, NetworkOp, OpErrorClass, Transaction};
 use smartnat_linux::{LinuxKernel, LinuxOptions, StateDir};
-use smartnat_sim::kernel::{SimKernel, XtFlavour};
+use smartnat_sim::kernel::SimKernel;
 use smartnat_sim::topology::{Host, Topology};
+use smartnat_tests::Ruleset;
 
 /// The host under test.
 const HOST: &str = "gateway";
@@ -68,7 +69,7 @@ pub(crate) struct Arms<'l> {
     sim: SimKernel,
     linux: LinuxKernel,
     lab: &'l Lab,
-    flavour: IptablesFlavour,
+    ruleset: Ruleset,
     label: String,
     history: Vec<String>,
     refused: usize,
@@ -76,7 +77,7 @@ pub(crate) struct Arms<'l> {
 
 /// Runs `work` on fresh kernels; how many steps it did and how many of them were refused.
 pub(crate) fn in_lab(
-    flavour: IptablesFlavour,
+    ruleset: Ruleset,
     label: &str,
     work: impl FnOnce(&mut Arms<'_>) + Send,
 ) -> (usize, usize) {
@@ -92,7 +93,7 @@ pub(crate) fn in_lab(
     let lab = Lab::build(&topology).expect("the lab is built");
     let state = tempfile::tempdir().expect("a temporary directory");
     lab.run(HOST, || {
-        let mut arms = Arms::open(&lab, StateDir::new(state.path()), flavour, label);
+        let mut arms = Arms::open(&lab, StateDir::new(state.path()), ruleset, label);
         work(&mut arms);
         (arms.history.len(), arms.refused)
     })
@@ -125,13 +126,15 @@ fn scope() -> ObservationScope {
 }
 
 impl<'l> Arms<'l> {
-    fn open(lab: &'l Lab, state_dir: StateDir, flavour: IptablesFlavour, label: &str) -> Self {
-        let options = LinuxOptions { flavour, state_dir, ..LinuxOptions::default() };
+    fn open(lab: &'l Lab, state_dir: StateDir, ruleset: Ruleset, label: &str) -> Self {
+        let options = LinuxOptions {
+            backend: ruleset.backend(),
+            flavour: ruleset.flavour(),
+            state_dir,
+            ..LinuxOptions::default()
+        };
         let linux = LinuxKernel::open(options).expect("the kernel is usable");
-        let mut sim = SimKernel::new(match flavour {
-            IptablesFlavour::Legacy => XtFlavour::Legacy,
-            _ => XtFlavour::Nft,
-        });
+        let mut sim = SimKernel::new(ruleset.simulated_flavour());
         for (link, addresses) in LINKS {
             sim.add_link(link);
             for address in addresses {
@@ -145,7 +148,7 @@ impl<'l> Arms<'l> {
             sim.write_sysctl(&key, value.trim()).expect("a value that a kernel holds");
         }
         let (label, history) = (label.into(), Vec::new());
-        let mut arms = Self { sim, linux, lab, flavour, label, history, refused: 0 };
+        let mut arms = Self { sim, linux, lab, ruleset, label, history, refused: 0 };
         arms.compare_state();
         arms
     }
@@ -201,7 +204,7 @@ impl<'l> Arms<'l> {
     fn disagree(&self, what: &str) -> ! {
         let history = self.history.iter().enumerate().map(|(n, s)| format!("  {:3}. {s}\n", n + 1));
         let history: String = history.collect();
-        panic!("{} ({:?}): the kernels disagree after\n{history}{what}", self.label, self.flavour);
+        panic!("{} ({:?}): the kernels disagree after\n{history}{what}", self.label, self.ruleset);
     }
 
     fn ip(&self, words: &str) {
@@ -264,7 +267,7 @@ impl<'l> Arms<'l> {
         let class = OpErrorClass::Invalid;
         let transaction = Transaction { domain: Domain::Xtables(table), ops: vec![op] };
         let simulated = self.sim.interfere(&transaction).map_err(|e| (class, e.to_string()));
-        let program = match (table.family, self.flavour) {
+        let program = match (table.family, self.ruleset.flavour()) {
             (Family::V4, IptablesFlavour::Legacy) => "iptables-legacy-restore",
             (Family::V4, _) => "iptables-nft-restore",
             (Family::V6, IptablesFlavour::Legacy) => "ip6tables-legacy-restore",

@@ -1,11 +1,12 @@
 //! Shortest sequences in which the kernels once disagreed, on both flavours.
 
-use smartnat_core::model::{Family, IptablesFlavour};
+use smartnat_core::model::Family;
 use smartnat_core::objects::{
     BuiltinHook, ChainName, Route, RoutingRule, RuleAction, SetDirection, SetElement, SetKind,
     SetName, SetSpec, XtMatch, XtRule, XtTable, XtTableId, XtTarget,
 };
 use smartnat_core::ops::{Domain, NetworkOp, OpErrorClass};
+use smartnat_tests::Ruleset;
 
 use crate::arms::{self, Arms, RULE_PRIORITY, Step, TABLE_BASE};
 
@@ -13,8 +14,8 @@ fn on_both_flavours(name: &str, case: impl Fn(&mut Arms<'_>) + Send + Sync) {
     if !smartnat::lab::available() {
         return;
     }
-    for flavour in [IptablesFlavour::Nft, IptablesFlavour::Legacy] {
-        arms::in_lab(flavour, name, &case);
+    for ruleset in [Ruleset::IptablesNft, Ruleset::IptablesLegacy] {
+        arms::in_lab(ruleset, name, &case);
     }
 }
 
@@ -236,6 +237,6 @@ fn a_loop_behind_a_return_is_one_for_nft_alone() {
             assert_eq!(arms.apply(filter(Family::V4), ops), expected);
         }
     };
-    arms::in_lab(IptablesFlavour::Nft, "a loop", looped(Err(OpErrorClass::Invalid)));
-    arms::in_lab(IptablesFlavour::Legacy, "a loop", looped(Ok(())));
+    arms::in_lab(Ruleset::IptablesNft, "a loop", looped(Err(OpErrorClass::Invalid)));
+    arms::in_lab(Ruleset::IptablesLegacy, "a loop", looped(Ok(())));
 }

@@ -6,7 +6,7 @@ use smartnat_core::objects::nft::{
 };
 use smartnat_core::ops::{NftOp, OpError};
 
-use super::{HeldSet, HeldTable, check_target};
+use super::{HeldSet, HeldTable, check_target, fits};
 use crate::kernel::error::{invalid, not_found};
 
 /// Bytes of a register.
@@ -53,6 +53,8 @@ pub(super) fn check(table: &HeldTable, op: &NftOp, rule: &NftRule) -> Result<(),
     if rule.comment.as_ref().is_some_and(|text| text.len() > NftRule::MAX_COMMENT) {
         return invalid(op, "a comment has at most 127 bytes");
     }
+    // All expressions are parsed (`nf_tables_expr_parse`) before the first is looked into.
+    rule.sets().try_for_each(|set| fits(op, set))?;
     let mut written = Written::default();
     for expression in &rule.expressions {
         match expression {

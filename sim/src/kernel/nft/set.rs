@@ -171,7 +171,7 @@ impl HeldSet {
         self.spec.size.is_none_or(|size| self.elements.len() < size as usize)
     }
 
-    /// Whether the element can be added: `Ok(false)` where an equal one is there already
+    /// Whether the element, whose form was checked, can be added: `Ok(false)` where an equal one is there already
     /// (`nft_add_set_elem`; its comment and its timeout stay as they are).
     pub(super) fn check(
         &self,
@@ -179,7 +179,6 @@ impl HeldSet {
         element: &NftElement,
         now: Timestamp,
     ) -> Result<bool, Problem> {
-        self.check_form(key, element).map_err(Problem::Invalid)?;
         if let Some(held) = self.held(key, now) {
             if held.element.value == element.value {
                 return Ok(false);
@@ -189,6 +188,9 @@ impl HeldSet {
         if self.spec.interval && self.overlaps(key, now) {
             return Err(Problem::Exists("interval overlaps with an existing one"));
         }
+        if !self.is_ordered(key) {
+            return Err(Problem::Invalid("an interval ends before it begins"));
+        }
         if !self.has_room() {
             // ENFILE.
             return Err(Problem::Invalid("the set is full"));
@@ -196,7 +198,12 @@ impl HeldSet {
         Ok(true)
     }
 
-    fn check_form(&self, key: &NftKey, element: &NftElement) -> Result<(), &'static str> {
+    /// Whether key and value are of the set's sort.
+    pub(super) fn check_form(
+        &self,
+        key: &NftKey,
+        element: &NftElement,
+    ) -> Result<(), &'static str> {
         self.check_key(key)?;
         let fits = match (&self.spec.data, &element.value) {
             (NftData::Nothing, NftValue::Nothing) | (NftData::Verdict, NftValue::Verdict(_)) => {
@@ -220,15 +227,17 @@ impl HeldSet {
             return Err("the key has not the length of the set's keys");
         }
         match (&key.last, self.spec.interval) {
-            (None, false) => Ok(()),
-            (Some(last), true) => {
-                let ordered =
-                    self.field_bounds().all(|(from, to)| key.first[from..to] <= last[from..to]);
-                if ordered { Ok(()) } else { Err("an interval ends before it begins") }
-            }
+            (None, false) | (Some(_), true) => Ok(()),
             (Some(_), false) => Err("the set has no intervals"),
             (None, true) => Err("the set has intervals"),
         }
+    }
+
+    fn is_ordered(&self, key: &NftKey) -> bool {
+        let ordered = |last: &[u8]| {
+            self.field_bounds().all(|(from, to)| key.first[from..to] <= last[from..to])
+        };
+        key.last.as_deref().is_none_or(ordered)
     }
 
     /// First byte and end of each field of a key.

@@ -31,7 +31,16 @@ impl<'a> Walk<'a> {
         for (rejected, why) in self.rejected_claims() {
             self.pass(Stage::Mapping, format!("{rejected} wants it too, but is rejected: {why}"));
         }
-        Some(self.on_arrival().unwrap_or_else(|| self.serve(key, plane, position)))
+        let ours_first = self.translates_first() && self.is_settled(plane, position);
+        let hindrance = if ours_first { self.before_translation() } else { self.on_arrival() };
+        Some(hindrance.unwrap_or_else(|| self.serve(key, plane, position)))
+    }
+
+    /// Whether our rules drop or translate it, so that no translation of others comes after them.
+    fn is_settled(&self, plane: &MappingPlane, position: usize) -> bool {
+        let endpoints = plane.ports[position].endpoints.get(&self.family());
+        let served = endpoints.is_some_and(|endpoints| !endpoints.active.is_empty());
+        served || !plane.sources.allows(self.question.source)
     }
 
     /// The Mapping that has the external endpoint on this host, and which of its ports.
@@ -50,12 +59,21 @@ impl<'a> Walk<'a> {
     pub(super) fn on_arrival(&mut self) -> Option<End> {
         let packet = self.first_packet();
         let found = self.others_on_arrival(&packet).or_else(|| self.others_translate(&packet));
-        found.map(|(cause, finding)| {
-            let does = if cause == Cause::ForeignDrop { "drops it" } else { "translates it first" };
-            let text = format!("{} {does}", finding.what);
-            self.stop(Stage::Others, text.clone());
-            End::because(Verdict::Dropped, cause, text).mend(finding.mend)
-        })
+        found.map(|(cause, finding)| self.stopped_by_others(cause, finding))
+    }
+
+    /// The same without translations of others.
+    fn before_translation(&mut self) -> Option<End> {
+        let packet = self.first_packet();
+        let found = self.others_on_arrival(&packet);
+        found.map(|(cause, finding)| self.stopped_by_others(cause, finding))
+    }
+
+    fn stopped_by_others(&mut self, cause: Cause, finding: Finding) -> End {
+        let does = if cause == Cause::ForeignDrop { "drops it" } else { "translates it first" };
+        let text = format!("{} {does}", finding.what);
+        self.stop(Stage::Others, text.clone());
+        End::because(Verdict::Dropped, cause, text).mend(finding.mend)
     }
 
     fn serve(&mut self, key: &ObjectKey, plane: &MappingPlane, position: usize) -> End {

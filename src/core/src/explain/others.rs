@@ -3,6 +3,7 @@
 use super::foreign::{Fate, Finding, Passing, Point};
 use super::outcome::{Cause, Progress, Stage};
 use super::walk::Walk;
+use crate::model::Backend;
 use crate::objects::BuiltinHook;
 
 /// The hooks that a packet passes between its arrival and its departure, in order, with whether
@@ -101,6 +102,10 @@ impl Walk<'_> {
         course: Course,
         packet: &Passing,
     ) -> Option<(Cause, Finding)> {
+        if course == Course::Answered && self.translates_first() {
+            self.perhaps_before_the_answer(packet);
+            return None;
+        }
         course.points().into_iter().find_map(|point| {
             let at_exit = point.hook == BuiltinHook::Postrouting;
             let mut packet = packet.clone();
@@ -109,6 +114,24 @@ impl Walk<'_> {
             }
             self.others_at(point, &packet)
         })
+    }
+
+    /// Whether nobody else's translation comes before ours: chains of nftables have a priority of
+    /// their own.
+    pub(super) fn translates_first(&self) -> bool {
+        self.scene.config.backend == Backend::Nftables
+    }
+
+    /// Our chain answers at the priority of table mangle, where the younger one is first, and ahead of
+    /// table filter.
+    fn perhaps_before_the_answer(&mut self, packet: &Passing) {
+        let hook = BuiltinHook::Input;
+        let point = Point { table: "mangle", hook, ours_decide: false, ours_needed: false };
+        let scene = self.scene;
+        for finding in scene.foreign.at(point, packet) {
+            let text = format!("{} may drop it first", finding.what);
+            self.step(Stage::Others, Progress::Perhaps, text);
+        }
     }
 
     /// Notes what may happen; returns what is certain to.

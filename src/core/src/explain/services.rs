@@ -21,7 +21,9 @@ impl Walk<'_> {
         self.stop(Stage::Endpoint, text.clone());
         let listed = !resolved.families.of(self.family()).listed.is_empty();
         let mend = mend(mapping, resolved.waiting.as_ref(), self.family(), listed);
-        if self.input().is_some() && !is_own(&self.scene.host, self.question.destination) {
+        // With nftables all are answered where they arrive, also what this host sends.
+        let on_arrival = self.input().is_some() || self.translates_first();
+        if on_arrival && !is_own(&self.scene.host, self.question.destination) {
             // An address that is switched off is none of this host: it is routed on.
             let end = self.onwards();
             return End::because(end.verdict, cause, text).mend(mend);

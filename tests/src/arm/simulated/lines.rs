@@ -1,9 +1,14 @@
 //! What a simulated host holds, as lines.
 
-use smartnat_core::model::Family;
-use smartnat_core::objects::SysctlKey;
+use std::net::IpAddr;
+
+use smartnat_core::model::{Family, Timestamp};
+use smartnat_core::objects::nft::fields;
+use smartnat_core::objects::{SetElement, SysctlKey};
 use smartnat_sim::SimKernel;
-use smartnat_sim::kernel::{Policy, XtFlavour};
+use smartnat_sim::kernel::{HeldSet, HeldTable, Policy, XtFlavour};
+
+use crate::host_text::table_lines;
 
 /// Everything that a clean-up must restore.
 pub(super) fn of(kernel: &SimKernel) -> Vec<String> {
@@ -24,7 +29,22 @@ pub(super) fn of(kernel: &SimKernel) -> Vec<String> {
             .iter()
             .map(|key| format!("{key} = {}", kernel.sysctl(key).unwrap_or_default())),
     );
+    lines.extend(table_lines(kernel.nft().ours().map(HeldTable::observe).as_ref()));
     lines
+}
+
+/// When the kernel ceases to hold a client to an endpoint, for each entry that does.
+pub(super) fn held(kernel: &SimKernel, client: IpAddr) -> Vec<Timestamp> {
+    let element = SetElement::Ip(client);
+    let sets = kernel.sets().iter().filter(|(name, _)| name.0.starts_with("smartnat-f"));
+    let of_sets = sets.filter_map(|(_, set)| *set.elements.get(&element)?);
+    let map = if client.is_ipv4() { "affinity4" } else { "affinity6" };
+    let table = kernel.nft().ours();
+    let map = table.and_then(|table| table.set(&map.into()));
+    let client = fields::address(client);
+    let of_map = map.into_iter().flat_map(HeldSet::elements);
+    let of_map = of_map.filter(|(key, _)| key.first.starts_with(&client));
+    of_sets.chain(of_map.filter_map(|(_, element)| element.expires)).collect()
 }
 
 fn rules(kernel: &SimKernel, lines: &mut Vec<String>) {

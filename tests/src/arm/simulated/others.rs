@@ -109,6 +109,10 @@ pub(super) fn damage(kernel: &mut SimKernel, damage: &Damage<'_>) {
             let op = NetworkOp::AddElement { set: SetName(set.into()), element };
             interfere(kernel, Domain::Sets, vec![op]);
         }
+        Damage::Table { changes } => {
+            let ops = changes.iter().cloned().map(NetworkOp::Nft).collect();
+            interfere(kernel, Domain::Nftables, ops);
+        }
         Damage::DeleteRoutingRules { family } => {
             kernel.foreign_delete_routing_rules(|rule| {
                 rule.family == family && rule.protocol == ROUTE_PROTOCOL

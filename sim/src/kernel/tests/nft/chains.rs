@@ -52,7 +52,7 @@ fn outcomes_of_transactions_on_chains() {
             (
                 "itself, then deleted",
                 vec![put_rules("A", vec![jump_to("A")]), delete_chain("A")],
-                None,
+                Some(Busy),
             ),
             ("name of 255 bytes", vec![long(255)], None),
             ("name of 256 bytes", vec![long(256)], Some(Invalid)),
@@ -93,7 +93,7 @@ fn the_place_of_a_chain_cannot_be_changed() {
             ("another priority", put("B", Some(base(Filter, Input, 6))), Some(Invalid)),
             ("another hook", put("B", Some(base(Filter, Forward, 5))), Some(Invalid)),
             ("another type", put("B", Some(base(Nat, Input, 5))), Some(Exists)),
-            ("a place for a chain without", put("R", held), Some(Exists)),
+            ("a place for a chain without", put("R", held), Some(Invalid)),
             ("a jump to a base chain", vec![put_rules("A", vec![jump_to("B")])], Some(Invalid)),
         ],
     );

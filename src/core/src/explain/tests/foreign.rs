@@ -1,6 +1,7 @@
 //! Rules of others: those that can be evaluated are, the rest is a perhaps (T11, T18).
 
 use super::*;
+use crate::model::Backend;
 use crate::xtables_text::parse_save;
 
 /// What `iptables-save` prints with ours and these lines in table filter.
@@ -131,4 +132,43 @@ fn chains_that_go_in_circles_end() {
         told(filter("ACCEPT", &format!("-A FORWARD -j THEIRS\n-A THEIRS -j THEIRS\n{OURS}")));
     assert_eq!(told.verdict, Verdict::Delivered);
     assert!(may_be_dropped(&told));
+}
+
+/// The same where ours is in a table of nftables, with an endpoint or without.
+fn told_of_nftables(mut foreign: Foreign, served: bool) -> Explanation {
+    foreign.tables.iter_mut().for_each(|table| table.beside_ours = false);
+    let mut scene = Scene { foreign, ..scene([mapping("echo", &["203.0.113.10"])]) };
+    scene.config.backend = Backend::Nftables;
+    if !served {
+        scene.cluster.slices.clear();
+    }
+    ask(&scene, "192.0.2.5", "203.0.113.10", 80)
+}
+
+/// Our chains are before the table nat of others, and leave what has no endpoint as it is.
+#[test]
+fn with_nftables_a_translation_of_others_counts_where_nobody_is_home() {
+    let lines = "-A PREROUTING -p tcp -m tcp --dport 80 -j REDIRECT --to-ports 8";
+    let redirected = || table("nat", ":PREROUTING ACCEPT [0:0]\n", lines);
+    assert_eq!(told_of_nftables(redirected(), true).verdict, Verdict::Delivered);
+    let told = told_of_nftables(redirected(), false);
+    assert_eq!(told.cause, Some(Cause::ForeignTranslation), "{told:#?}");
+}
+
+/// Our accept does not save a packet from another table.
+#[test]
+fn with_nftables_a_policy_of_others_counts() {
+    let told = told_of_nftables(filter("DROP", ""), true);
+    assert_eq!(told.cause, Some(Cause::ForeignDrop), "{told:#?}");
+}
+
+/// The answer is given before table filter.
+#[test]
+fn with_nftables_table_filter_does_not_hold_back_an_answer() {
+    let closed = || table("filter", ":INPUT DROP [0:0]\n", "-A INPUT -p tcp -j DROP");
+    let told = told_of_nftables(closed(), false);
+    assert_eq!(told.verdict, Verdict::Answered, "{told:#?}");
+    let beside = table("mangle", ":INPUT ACCEPT [0:0]\n", "-A INPUT -p tcp -j DROP");
+    let told = told_of_nftables(beside, false);
+    assert!(told.verdict == Verdict::Answered && may_be_dropped(&told), "{told:#?}");
 }

@@ -96,8 +96,10 @@ fn translation(table: &mut TableBuilder, marks: MarkLayout) {
     table.chain(SERVICES, services.collect::<Vec<_>>());
     // Before routing the kernel answers only those that it has a route to without any mark, so the
     // answer is left to chain `input`.
-    table.chain(NOBODY_HOME, [rule().set_mark(marks.ours, marks.ours), rule().accept()]);
-    // A pod with egress that connects to an external endpoint is a client like any other (T12).
+    let tell = rule().set_mark(marks.ours, marks.ours);
+    table.chain(NOBODY_HOME, [egress(marks, rule()).jump(HAIRPIN), tell, rule().accept()]);
+    // A pod with egress that connects to an external endpoint is a client like any other (T12), also
+    // one that is told that nobody is home: the answer does not leave by an uplink.
     let routing = marks.routing();
     table.chain(
         HAIRPIN,
