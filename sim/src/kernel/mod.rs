@@ -314,13 +314,17 @@ impl Kernel for SimKernel {
     fn observe(&mut self, scope: &ObservationScope) -> Result<KernelState, OpError> {
         self.faults.check_read("kernel state")?;
         let (xtables, sets, nft) = match scope.netfilter {
-            Netfilter::All => (self.xtables.observe(), self.sets.observe(), self.nft.observe()),
+            Netfilter::All | Netfilter::InUse => {
+                (self.xtables.observe(), self.sets.observe(), self.nft.observe())
+            }
             Netfilter::Nothing => <_>::default(),
         };
         Ok(KernelState {
             xtables,
             sets,
             nft,
+            // One flavour is all that there is.
+            other_xtables: <_>::default(),
             rules: self.routing.observe_rules(scope),
             routes: self.routing.observe_routes(scope),
             sysctls: self.sysctls.observe(&self.links, scope),

@@ -12,4 +12,5 @@ mod failures;
 mod order;
 mod proportion;
 mod sync;
+mod takeover;
 mod wakeups;

@@ -10,6 +10,7 @@ mod io;
 mod report;
 mod round;
 mod split;
+mod takeover;
 mod target;
 
 pub use io::{Event, EventKind, Input, Output};
@@ -136,6 +137,8 @@ pub struct Gateway {
     table_read_at: Timestamp,
     /// Others may have changed netfilter since.
     distrusted: bool,
+    /// What runs on another backend left.
+    left: takeover::Left,
     /// Something was changed that is known only when it is read back.
     unread: bool,
     numbers: UplinkNumbers,
@@ -193,6 +196,7 @@ impl Gateway {
             reads: Netfilter::All,
             table_read_at: Timestamp::default(),
             distrusted: true,
+            left: takeover::Left::Unknown,
             unread: false,
             numbers: UplinkNumbers::new(),
             target: None,

@@ -25,6 +25,9 @@ pub struct KernelState {
     /// iptables, by family and table; a table without anything of ours is absent.
     #[serde(with = "pairs")]
     pub xtables: BTreeMap<XtTableId, XtTableState>,
+    /// The same of iptables' other flavour.
+    #[serde(with = "pairs")]
+    pub other_xtables: BTreeMap<XtTableId, XtTableState>,
     /// Sets with our prefix.
     pub sets: BTreeMap<SetName, IpSet>,
     /// Our table of nftables; absent where there is none.
@@ -51,11 +54,14 @@ impl KernelState {
 /// Which parts of netfilter an observation reads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Netfilter {
-    /// All: iptables, ipset, nftables.
+    /// Whatever any backend may have put there: iptables of both flavours, ipset, nftables.
     #[default]
     All,
-    /// None: `xtables`, `sets` and `nft` of the answer are empty and say nothing. For a look
-    /// at what the kernel sends no notification of, while it does of nftables (T17).
+    /// What carries the dataplane of the backend in use; the rest of the answer is empty and says
+    /// nothing.
+    InUse,
+    /// None: the answer has nothing of netfilter and says nothing of it. For a look at what the
+    /// kernel sends no notification of, while it does of nftables (T17).
     Nothing,
 }
 
