@@ -270,7 +270,7 @@ fn foreign(kernel: &SimKernel) -> Foreign {
             let _ = writeln!(text, "{rules}COMMIT");
         }
         let saved = parse_save(family, &text).expect("the output of iptables-save");
-        found.add_tables("iptables-legacy", family, true, &saved);
+        found.add_tables("iptables-legacy", family, |_| true, &saved);
     }
     found
 }

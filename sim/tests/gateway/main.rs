@@ -5,6 +5,7 @@ mod common;
 
 mod clean_up;
 mod connections;
+mod contested;
 mod crashes;
 mod drift;
 mod drift_nftables;

@@ -22,9 +22,8 @@ use crate::ops::{Domain, NetworkOp, NftOp, Transaction};
 pub fn diff(desired: &DesiredObjects, observed: &KernelState) -> Vec<Transaction> {
     let mut plan = Plan::default();
     let (forwarding, other) = sysctls::changes(desired, observed);
-    let xtables::Changes { addresses_of_pods, fill, clear } =
-        xtables::changes(&desired.xtables, &observed.xtables);
-    let others = xtables::changes(&BTreeMap::new(), &observed.other_xtables);
+    let tables = xtables::changes(&desired.xtables, &observed.xtables);
+    let others = xtables::changes(&desired.other_xtables, &observed.other_xtables);
 
     plan.add(Domain::Sysctls, sysctls::restored(&forwarding));
     plan.add(Domain::Sysctls, sysctls::set(&other));
@@ -33,16 +32,17 @@ pub fn diff(desired: &DesiredObjects, observed: &KernelState) -> Vec<Transaction
     if let Some(table) = &desired.nft {
         plan.0.extend(nft::changes(table, observed.nft.as_ref()));
     }
-    for (id, ops) in addresses_of_pods {
+    for (id, ops) in tables.addresses_of_pods {
         plan.add(Domain::Xtables(id), ops);
     }
     for id in [XtTable::Mangle, XtTable::Filter, XtTable::Nat].into_iter().flat_map(both_families) {
-        plan.add(Domain::Xtables(id), fill.get(&id).cloned().unwrap_or_default());
+        plan.add(Domain::Xtables(id), tables.fill.get(&id).cloned().unwrap_or_default());
+        plan.add(Domain::OtherXtables(id), others.fill.get(&id).cloned().unwrap_or_default());
     }
     plan.add(Domain::Sysctls, sysctls::set(&forwarding));
 
     for id in [XtTable::Nat, XtTable::Filter, XtTable::Mangle].into_iter().flat_map(both_families) {
-        plan.add(Domain::Xtables(id), clear.get(&id).cloned().unwrap_or_default());
+        plan.add(Domain::Xtables(id), tables.clear.get(&id).cloned().unwrap_or_default());
         plan.add(Domain::OtherXtables(id), others.clear.get(&id).cloned().unwrap_or_default());
     }
     if desired.nft.is_none() && observed.nft.is_some() {

@@ -27,7 +27,7 @@ impl Gateway {
                 self.kernel_changed = false;
                 self.host_changed = false;
                 self.reads = self.to_read();
-                if self.reads != Netfilter::Nothing {
+                if self.reads != Netfilter::Untold {
                     self.distrusted = false;
                 }
                 self.ask(Awaiting::Observation, Output::Observe(self.scope()));
@@ -78,7 +78,7 @@ impl Gateway {
         let due = self.table_read_at.plus_millis(READ_TABLE_MILLIS) <= self.now;
         let known = self.as_wanted && self.observed.is_some() && !self.distrusted && !due;
         match self.goal {
-            Goal::Serve if known => Netfilter::Nothing,
+            Goal::Serve if known => Netfilter::Untold,
             Goal::Serve if self.left.is_gone() => Netfilter::InUse,
             _ => Netfilter::All,
         }
@@ -109,11 +109,12 @@ impl Gateway {
     /// Takes note of what was read, and of what others changed.
     fn take_in(&mut self, mut state: KernelState) {
         self.unread = false;
-        let whole = self.reads != Netfilter::Nothing;
+        let whole = self.reads != Netfilter::Untold;
         let before = self.observed.take();
         let changed = before.as_ref().is_none_or(|before| {
             let same_rest = before.rules == state.rules
                 && before.routes == state.routes
+                && before.other_xtables == state.other_xtables
                 && before.sysctls == state.sysctls;
             // A table that was as wanted is not kept here, and one that is gone looks the same.
             let table_gone = self.as_wanted && state.nft.is_none();
@@ -126,7 +127,7 @@ impl Gateway {
         } else if let Some(before) = before {
             // What was not read is as it was.
             state.xtables = before.xtables;
-            state.other_xtables = before.other_xtables;
+            state.contested = before.contested;
             state.sets = before.sets;
             state.nft = before.nft;
         }
@@ -145,7 +146,7 @@ impl Gateway {
         let mut repair = if whole {
             diff(&target.objects, state)
         } else {
-            let rest = TouchedObjects { routing: true, sysctls: true, ..Default::default() };
+            let rest = untold();
             let (desired, observed) = rest.of(&target.objects, state);
             diff(&desired, &observed)
         };
@@ -178,6 +179,7 @@ impl Gateway {
             Some(touched) if self.agrees => {
                 let rest = self.as_wanted;
                 let touched = TouchedObjects {
+                    others: touched.others | rest,
                     routing: touched.routing | rest,
                     sysctls: touched.sysctls | rest,
                     ..touched
@@ -434,6 +436,11 @@ impl Gateway {
         let outputs = self.report.publish(&self.config, in_sync && !self.stale, &self.failures);
         self.outbox.extend(outputs);
     }
+}
+
+/// What is read however little of netfilter is.
+fn untold() -> TouchedObjects {
+    TouchedObjects { others: true, routing: true, sysctls: true, ..Default::default() }
 }
 
 /// Whether the kernel's answer tells what it holds from then on.

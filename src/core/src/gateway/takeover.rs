@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{EventKind, Gateway, Goal};
 use crate::model::Backend;
-use crate::objects::{KernelState, XtTableId, XtTableState};
+use crate::objects::{KernelState, XtTable, XtTableId, XtTableState};
 
 /// What is known of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -56,8 +56,11 @@ impl Gateway {
 /// Where objects are that this backend has no use for.
 fn places(observed: &KernelState, backend: Backend) -> Vec<&'static str> {
     let native = backend == Backend::Nftables;
-    let held =
-        |tables: &BTreeMap<XtTableId, XtTableState>| tables.values().any(|table| !table.is_empty());
+    // Beside nftables ours may be in table filter.
+    let held = |tables: &BTreeMap<XtTableId, XtTableState>| {
+        let useless = |id: &XtTableId| !native || id.table != XtTable::Filter;
+        tables.iter().any(|(id, table)| useless(id) && !table.is_empty())
+    };
     let found = [
         (!native && observed.nft.is_some(), "nftables"),
         (native && held(&observed.xtables), "iptables"),

@@ -6,7 +6,7 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 
 use super::nft::NftTable;
-use super::{IpSet, Route, RoutingRule, SetName, SysctlKey, XtTableId, XtTableState};
+use super::{BuiltinChain, IpSet, Route, RoutingRule, SetName, SysctlKey, XtTableId, XtTableState};
 use crate::ops::NftOp;
 
 /// A sysctl as observed.
@@ -28,6 +28,11 @@ pub struct KernelState {
     /// The same of iptables' other flavour.
     #[serde(with = "pairs")]
     pub other_xtables: BTreeMap<XtTableId, XtTableState>,
+    /// Built-in chains of table filter in which others judge packets, by rules or a policy of DROP;
+    /// only where this says it.
+    pub contested: BTreeSet<BuiltinChain>,
+    /// The same of iptables' other flavour.
+    pub other_contested: BTreeSet<BuiltinChain>,
     /// Sets with our prefix.
     pub sets: BTreeMap<SetName, IpSet>,
     /// Our table of nftables; absent where there is none.
@@ -57,12 +62,12 @@ pub enum Netfilter {
     /// Whatever any backend may have put there: iptables of both flavours, ipset, nftables.
     #[default]
     All,
-    /// What carries the dataplane of the backend in use; the rest of the answer is empty and says
-    /// nothing.
+    /// What the backend in use works with: with iptables its own tables and sets, with nftables its
+    /// table and all tables of iptables. The rest of the answer is empty and says nothing.
     InUse,
-    /// None: the answer has nothing of netfilter and says nothing of it. For a look at what the
-    /// kernel sends no notification of, while it does of nftables (T17).
-    Nothing,
+    /// What of that the kernel sends no notification of, while it does of nftables (T17): with
+    /// nftables the tables of iptables-legacy. The rest of the answer says nothing.
+    Untold,
 }
 
 /// What an observation covers beyond what names tell.

@@ -12,7 +12,7 @@ use smartnat_core::explain::Foreign;
 use smartnat_core::model::{Backend, Family, HostState, IptablesFlavour};
 use smartnat_core::objects::{
     BuiltinChain, Flow, FlowFilter, FlowKey, KernelState, Netfilter as Scope, ObservationScope,
-    SysctlKey, SysctlState, XtTableId, XtTableState,
+    SysctlKey, SysctlState, XtTable, XtTableId, XtTableState,
 };
 use smartnat_core::ops::{Domain, Kernel, NetworkOp, OpError, OpErrorClass, Transaction};
 use thiserror::Error;
@@ -244,36 +244,35 @@ impl LinuxKernel {
         }
     }
 
-    fn observe_xtables(
-        &mut self,
-        scope: Scope,
-        which: Tables,
-    ) -> Result<BTreeMap<XtTableId, XtTableState>, OpError> {
+    /// What is ours in the tables of a flavour, and where others judge beside it.
+    fn observe_xtables(&mut self, scope: Scope, which: Tables) -> Result<Held, OpError> {
         if !self.netfilter.reads_tables(scope, which) {
-            return Ok(BTreeMap::new());
+            return Ok(Held::default());
         }
         let required = self.netfilter.requires_tables(which);
-        let Some(xtables) = self.netfilter.xtables_mut(which) else { return Ok(BTreeMap::new()) };
+        let Some(xtables) = self.netfilter.xtables_mut(which) else { return Ok(Held::default()) };
         let (mut tables, shared) = match xtables.observe_with_shared() {
             // What others made of tables that we do not use must not keep us from serving.
             Err(error) if !required && error.class == OpErrorClass::Invalid => {
-                tracing::warn!("not looked into for what an earlier run may have left: {error}");
-                return Ok(BTreeMap::new());
+                tracing::debug!("taken for a place without anything of ours: {error}");
+                return Ok(Held::default());
             }
             read => read?,
         };
         let before = self.record.builtins().filter(|_| xtables.flavour() == Flavour::Nft);
-        let Some(before) = before else { return Ok(tables) };
-        for chain in builtins(xtables)?.difference(before) {
-            // What others use by now stays, so it is nothing to remove.
-            if !shared.contains(chain) {
-                tables.entry(chain.table).or_default().created_builtins.insert(chain.hook);
+        if let Some(before) = before {
+            for chain in builtins(xtables)?.difference(before) {
+                // What others use by now stays, so it is nothing to remove.
+                if !shared.contains(chain) {
+                    tables.entry(chain.table).or_default().created_builtins.insert(chain.hook);
+                }
+            }
+            if tables.is_empty() && self.removed_chains {
+                self.forget_baseline().map_err(record_failure)?;
             }
         }
-        if tables.is_empty() && self.removed_chains {
-            self.forget_baseline().map_err(record_failure)?;
-        }
-        Ok(tables)
+        let judging = shared.into_iter().filter(|chain| chain.table.table == XtTable::Filter);
+        Ok(Held { tables, contested: judging.collect() })
     }
 
     fn observe_sysctls(
@@ -368,9 +367,13 @@ impl LinuxKernel {
 
 impl Kernel for LinuxKernel {
     fn observe(&mut self, scope: &ObservationScope) -> Result<KernelState, OpError> {
+        let own = self.observe_xtables(scope.netfilter, Tables::Own)?;
+        let other = self.observe_xtables(scope.netfilter, Tables::Other)?;
         Ok(KernelState {
-            xtables: self.observe_xtables(scope.netfilter, Tables::Own)?,
-            other_xtables: self.observe_xtables(scope.netfilter, Tables::Other)?,
+            xtables: own.tables,
+            contested: own.contested,
+            other_xtables: other.tables,
+            other_contested: other.contested,
             sets: self.netfilter.sets(scope.netfilter)?,
             nft: self.netfilter.table(scope.netfilter)?,
             rules: self.routing.rules(scope)?,
@@ -395,6 +398,13 @@ impl Kernel for LinuxKernel {
     fn flows(&mut self, filter: &FlowFilter) -> Result<Vec<Flow>, OpError> {
         self.flows.flows(filter)
     }
+}
+
+/// What the tables of one flavour hold.
+#[derive(Default)]
+struct Held {
+    tables: BTreeMap<XtTableId, XtTableState>,
+    contested: BTreeSet<BuiltinChain>,
 }
 
 /// The built-in chains that exist.

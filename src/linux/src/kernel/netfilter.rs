@@ -107,8 +107,9 @@ impl Netfilter {
     pub(super) fn reads_tables(&self, scope: Scope, which: Tables) -> bool {
         match scope {
             Scope::All => true,
-            Scope::InUse => which == Tables::Own && self.is_iptables(),
-            Scope::Nothing => false,
+            Scope::InUse => which == Tables::Own || !self.is_iptables(),
+            // The tables of iptables-nft are tables of nftables.
+            Scope::Untold => which == Tables::Other && !self.is_iptables(),
         }
     }
 
