@@ -1,16 +1,18 @@
 //! What is not ours: held apart from observations, to be left alone (T14, P11).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use smartnat_core::objects::nft::{NFT_TABLE, NftTable};
-use smartnat_core::objects::{BuiltinHook, ChainName, ROUTE_PROTOCOL, SetName, XtRule, XtTableId};
+use smartnat_core::objects::{
+    BuiltinChain, BuiltinHook, ChainName, ROUTE_PROTOCOL, SetName, XtRule, XtTable, XtTableId,
+};
 use smartnat_core::ops::{Domain, NetworkOp};
 
 use super::SimKernel;
 use super::ipset::{Set, Sets};
 use super::log::describe;
 use super::routing::{HeldRoute, HeldRule};
-use super::xtables::{Policy, XtFlavour, is_ours, jumps_to_ours};
+use super::xtables::{BuiltinRules, Policy, XtFlavour, XtTableRules, is_ours, jumps_to_ours};
 
 /// Somebody else's chain, or what somebody else has in a built-in one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,6 +90,19 @@ impl SimKernel {
                 .cloned()
                 .collect(),
         }
+    }
+
+    /// Built-in chains of table filter in which others have a rule or a policy of DROP.
+    pub(super) fn contested(&self) -> BTreeSet<BuiltinChain> {
+        let filters = self.xtables.tables().filter(|table| table.id().table == XtTable::Filter);
+        let judged = |table: &XtTableRules| -> Vec<BuiltinChain> {
+            let theirs = |builtin: &BuiltinRules| {
+                builtin.policy != Policy::Accept || !builtin.rules.iter().all(jumps_to_ours)
+            };
+            let judged = table.builtins().filter(|(_, builtin)| theirs(builtin));
+            judged.map(|(hook, _)| BuiltinChain { table: table.id(), hook }).collect()
+        };
+        filters.flat_map(judged).collect()
     }
 
     /// Notes an operation of ours that means something that is not ours.

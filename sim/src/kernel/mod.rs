@@ -313,17 +313,22 @@ enum Actor {
 impl Kernel for SimKernel {
     fn observe(&mut self, scope: &ObservationScope) -> Result<KernelState, OpError> {
         self.faults.check_read("kernel state")?;
-        let (xtables, sets, nft) = match scope.netfilter {
-            Netfilter::All => (self.xtables.observe(), self.sets.observe(), self.nft.observe()),
-            Netfilter::Nothing => <_>::default(),
+        let netfilter = match scope.netfilter {
+            Netfilter::All | Netfilter::InUse => KernelState {
+                xtables: self.xtables.observe(),
+                contested: self.contested(),
+                sets: self.sets.observe(),
+                nft: self.nft.observe(),
+                ..KernelState::default()
+            },
+            // One flavour is all that there is.
+            Netfilter::Untold => KernelState::default(),
         };
         Ok(KernelState {
-            xtables,
-            sets,
-            nft,
             rules: self.routing.observe_rules(scope),
             routes: self.routing.observe_routes(scope),
             sysctls: self.sysctls.observe(&self.links, scope),
+            ..netfilter
         })
     }
 

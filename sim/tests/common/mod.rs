@@ -283,7 +283,8 @@ impl Surroundings {
 #[track_caller]
 pub(crate) fn assert_clean(kernel: &SimKernel, before: &Surroundings) {
     let left = held(kernel);
-    let ours = KernelState { sysctls: BTreeMap::new(), ..left.clone() };
+    let (sysctls, contested) = Default::default();
+    let ours = KernelState { sysctls, contested, ..left.clone() };
     assert_eq!(ours, KernelState::default(), "P10: something of ours is left");
     let recorded: Vec<_> = left.sysctls.iter().filter(|(_, s)| s.original.is_some()).collect();
     assert!(recorded.is_empty(), "P10: values before ours are still recorded: {recorded:?}");

@@ -270,7 +270,9 @@ fn foreign(kernel: &SimKernel) -> Foreign {
             let _ = writeln!(text, "{rules}COMMIT");
         }
         let saved = parse_save(family, &text).expect("the output of iptables-save");
-        found.add_tables("iptables-legacy", family, backend() == Backend::Iptables, &saved);
+        let iptables = backend() == Backend::Iptables;
+        let beside_ours = |table: &str| iptables || table == "filter";
+        found.add_tables("iptables-legacy", family, beside_ours, &saved);
     }
     found
 }

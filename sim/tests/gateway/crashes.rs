@@ -13,7 +13,7 @@ use crate::order::packets;
 
 /// Every point at which a crash leaves something else than the one before: between the
 /// operations that were applied, but not within a table's transaction.
-fn crash_points(reference: &Driver) -> Vec<u64> {
+pub(crate) fn crash_points(reference: &Driver) -> Vec<u64> {
     let mut points = vec![0];
     let mut total = 0;
     for record in reference.kernel.log() {

@@ -5,6 +5,7 @@ mod common;
 
 mod clean_up;
 mod connections;
+mod contested;
 mod crashes;
 mod drift;
 mod drift_nftables;
@@ -12,4 +13,5 @@ mod failures;
 mod order;
 mod proportion;
 mod sync;
+mod takeover;
 mod wakeups;

@@ -186,8 +186,10 @@ fn is_of(state: &KernelState, object: &Touched, mappings: &BTreeSet<ObjectKey>) 
 /// What a kernel holds of an object, as text; `None` where it has none.
 fn look(state: &KernelState, object: &Touched) -> Option<String> {
     match object.domain {
-        Domain::Xtables(id) => {
-            let table = state.xtables.get(&id)?;
+        Domain::Xtables(id) | Domain::OtherXtables(id) => {
+            let own = matches!(object.domain, Domain::Xtables(_));
+            let tables = if own { &state.xtables } else { &state.other_xtables };
+            let table = tables.get(&id)?;
             let chain = table.chains.iter().find(|(name, _)| name.0 == object.name);
             // A jump or a built-in chain: by all of them.
             let jumps = || format!("{:?} {:?}", table.jumps, table.created_builtins);

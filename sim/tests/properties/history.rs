@@ -115,6 +115,7 @@ proptest! {
 
 /// Tables that hold nothing of ours are none, and how a sysctl was before is each host's own.
 fn comparable(mut state: KernelState) -> KernelState {
+    state.contested.clear();
     state.xtables.retain(|_, table| !table.is_empty());
     for table in state.xtables.values_mut() {
         table.created_builtins.clear();

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::admit::AllowedSources;
 use crate::marks::MarkLayout;
 use crate::model::{Family, ObjectKey, PortRange, Protocol};
-use crate::objects::SysctlKey;
+use crate::objects::{BuiltinChain, SysctlKey};
 use crate::resolve::EndpointSet;
 
 /// What traffic must do on this host.
@@ -42,6 +42,13 @@ pub struct Dataplane {
     /// Sysctls that must have a value.
     #[serde(with = "crate::objects::pairs")]
     pub sysctls: BTreeMap<SysctlKey, String>,
+    /// Built-in chains of iptables in which others judge packets, and an accept in nftables counts
+    /// for nothing.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub contested: BTreeSet<BuiltinChain>,
+    /// The same in iptables' other flavour.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub other_contested: BTreeSet<BuiltinChain>,
 }
 
 /// An external interface with its gateway.

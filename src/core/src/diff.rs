@@ -2,7 +2,8 @@
 //!
 //! Make before break (T18): what new rules need comes first, what old rules needed goes last.
 //! Guard and marks (mangle, filter) precede translation (nat), forwarding is switched on last,
-//! so every prefix keeps the isolation (P12). The external addresses of pods alone come before
+//! so every prefix keeps the isolation (P12). What another backend left goes when all that is new
+//! stands, and before what both share. The external addresses of pods alone come before
 //! mangle, which lets pods out: without, they would leave with their own (T4).
 
 mod nft;
@@ -21,7 +22,8 @@ use crate::ops::{Domain, NetworkOp, NftOp, Transaction};
 pub fn diff(desired: &DesiredObjects, observed: &KernelState) -> Vec<Transaction> {
     let mut plan = Plan::default();
     let (forwarding, other) = sysctls::changes(desired, observed);
-    let xtables::Changes { addresses_of_pods, fill, clear } = xtables::changes(desired, observed);
+    let tables = xtables::changes(&desired.xtables, &observed.xtables);
+    let others = xtables::changes(&desired.other_xtables, &observed.other_xtables);
 
     plan.add(Domain::Sysctls, sysctls::restored(&forwarding));
     plan.add(Domain::Sysctls, sysctls::set(&other));
@@ -30,16 +32,18 @@ pub fn diff(desired: &DesiredObjects, observed: &KernelState) -> Vec<Transaction
     if let Some(table) = &desired.nft {
         plan.0.extend(nft::changes(table, observed.nft.as_ref()));
     }
-    for (id, ops) in addresses_of_pods {
+    for (id, ops) in tables.addresses_of_pods {
         plan.add(Domain::Xtables(id), ops);
     }
     for id in [XtTable::Mangle, XtTable::Filter, XtTable::Nat].into_iter().flat_map(both_families) {
-        plan.add(Domain::Xtables(id), fill.get(&id).cloned().unwrap_or_default());
+        plan.add(Domain::Xtables(id), tables.fill.get(&id).cloned().unwrap_or_default());
+        plan.add(Domain::OtherXtables(id), others.fill.get(&id).cloned().unwrap_or_default());
     }
     plan.add(Domain::Sysctls, sysctls::set(&forwarding));
 
     for id in [XtTable::Nat, XtTable::Filter, XtTable::Mangle].into_iter().flat_map(both_families) {
-        plan.add(Domain::Xtables(id), clear.get(&id).cloned().unwrap_or_default());
+        plan.add(Domain::Xtables(id), tables.clear.get(&id).cloned().unwrap_or_default());
+        plan.add(Domain::OtherXtables(id), others.clear.get(&id).cloned().unwrap_or_default());
     }
     if desired.nft.is_none() && observed.nft.is_some() {
         plan.add(Domain::Nftables, vec![NetworkOp::Nft(NftOp::DeleteTable)]);

@@ -156,6 +156,8 @@ pub enum NftOp {
 pub enum Domain {
     /// One iptables table of one family. Atomic.
     Xtables(XtTableId),
+    /// The same in iptables' other flavour.
+    OtherXtables(XtTableId),
     /// ipset. Ordered; stops at the first failure.
     Sets,
     /// Our table of nftables. Atomic.
@@ -268,6 +270,9 @@ impl NetworkOp {
     pub fn describe(&self, domain: Domain) -> String {
         let table = match domain {
             Domain::Xtables(id) => format!("{} ({})", id.table.name(), id.family),
+            Domain::OtherXtables(id) => {
+                format!("{} ({}, other flavour)", id.table.name(), id.family)
+            }
             _ => String::new(),
         };
         match self {

@@ -91,7 +91,11 @@ fn chains_of_nftables_itself_are_found() {
         sh("nft 'add table inet site
             add chain inet site local { type filter hook input priority 0; policy drop; }
             add chain inet site through { type filter hook forward priority 0; policy drop; }
-            add chain inet site open { type filter hook forward priority 1; }
+            add chain inet site last { type filter hook forward priority 1; }
+            add rule inet site last ct state established accept
+            add rule inet site last counter log reject with icmpx admin-prohibited
+            add chain inet site open { type filter hook forward priority 2; }
+            add rule inet site open tcp dport 9 drop
             add chain inet site pre { type nat hook prerouting priority -100; }
             add chain inet site post { type nat hook postrouting priority 100; }
             add chain inet site own { type nat hook output priority -100; }
@@ -101,9 +105,11 @@ fn chains_of_nftables_itself_are_found() {
         let names = |chains: &[smartnat_linux::survey::NativeChain]| {
             chains.iter().map(ToString::to_string).collect::<Vec<_>>()
         };
-        assert_eq!(names(&found.native_drops), ["chain through of table inet site (nftables)"]);
+        let dropping = ["local", "through", "last"];
+        let dropping = dropping.map(|c| format!("chain {c} of table inet site (nftables)"));
+        assert_eq!(names(&found.native_drops), dropping);
         assert_eq!(names(&found.native_translations), ["chain pre of table inet site (nftables)"]);
-        assert_eq!(found.messages().len(), 2);
+        assert_eq!(found.messages().len(), 4);
         let reasons = ["pre", "post"].map(|c| format!("chain {c} of table inet site (nftables)"));
         for (family, told) in users() {
             let mut expected = reasons.to_vec();
@@ -169,7 +175,7 @@ fn our_own_table_is_not_foreign_and_drops_of_others_concern_it() {
             iptables-nft -P FORWARD DROP");
         let native = || survey(None, XtablesSettings::default(), &uplinks(true));
         let [told] = &native().messages()[..] else { panic!("{:?}", native().messages()) };
-        assert!(told.contains("our rules are in a table of nftables"), "{told}");
+        assert!(told.contains("accepted by rules of ours"), "{told}");
         assert_eq!(users(), BTreeMap::new());
         sh("nft add table ip smartnat-like
             nft add chain ip smartnat-like forward \

@@ -5,8 +5,7 @@ use std::collections::BTreeSet;
 use smartnat_core::gateway::{Gateway, Input};
 use smartnat_core::model::{ClusterObject, ClusterState, GatewayConfig, HostState};
 use smartnat_core::objects::{
-    Flow, FlowFilter, IpSet, KernelState, ObservationScope, SysctlKey, SysctlState, XtTableId,
-    XtTableState,
+    Flow, FlowFilter, IpSet, KernelState, ObservationScope, SysctlKey, SysctlState, XtTableState,
 };
 use smartnat_core::ops::{Domain, Kernel, NetworkOp, OpError, OpErrorClass, Transaction};
 
@@ -46,31 +45,6 @@ impl<'a> PlannedKernel<'a> {
 }
 
 impl PlannedKernel<'_> {
-    fn xtables_op(&mut self, id: XtTableId, op: &NetworkOp) {
-        let table: &mut XtTableState = self.state.xtables.entry(id).or_default();
-        match op {
-            NetworkOp::PutChain { chain, rules } => {
-                table.chains.insert(chain.clone(), rules.clone());
-            }
-            NetworkOp::DeleteChain { chain } => {
-                table.chains.remove(chain);
-            }
-            NetworkOp::InsertJump { hook, rule } => {
-                table.jumps.entry(*hook).or_default().insert(0, rule.clone());
-            }
-            NetworkOp::DeleteJump { hook, rule } => {
-                let jumps = table.jumps.entry(*hook).or_default();
-                if let Some(at) = jumps.iter().position(|jump| jump == rule) {
-                    jumps.remove(at);
-                }
-            }
-            NetworkOp::DeleteEmptyBuiltin { hook } => {
-                table.created_builtins.remove(hook);
-            }
-            _ => {}
-        }
-    }
-
     fn other_op(&mut self, op: &NetworkOp) {
         let state = &mut self.state;
         match op {
@@ -122,6 +96,30 @@ impl PlannedKernel<'_> {
     }
 }
 
+fn xtables_op(table: &mut XtTableState, op: &NetworkOp) {
+    match op {
+        NetworkOp::PutChain { chain, rules } => {
+            table.chains.insert(chain.clone(), rules.clone());
+        }
+        NetworkOp::DeleteChain { chain } => {
+            table.chains.remove(chain);
+        }
+        NetworkOp::InsertJump { hook, rule } => {
+            table.jumps.entry(*hook).or_default().insert(0, rule.clone());
+        }
+        NetworkOp::DeleteJump { hook, rule } => {
+            let jumps = table.jumps.entry(*hook).or_default();
+            if let Some(at) = jumps.iter().position(|jump| jump == rule) {
+                jumps.remove(at);
+            }
+        }
+        NetworkOp::DeleteEmptyBuiltin { hook } => {
+            table.created_builtins.remove(hook);
+        }
+        _ => {}
+    }
+}
+
 fn same_place(a: &smartnat_core::objects::Route, b: &smartnat_core::objects::Route) -> bool {
     a.table == b.table && a.destination == b.destination
 }
@@ -146,7 +144,10 @@ impl Kernel for PlannedKernel<'_> {
     fn apply(&mut self, transaction: &Transaction) -> Result<(), OpError> {
         for op in &transaction.ops {
             match transaction.domain {
-                Domain::Xtables(id) => self.xtables_op(id, op),
+                Domain::Xtables(id) => xtables_op(self.state.xtables.entry(id).or_default(), op),
+                Domain::OtherXtables(id) => {
+                    xtables_op(self.state.other_xtables.entry(id).or_default(), op);
+                }
                 Domain::Sets | Domain::Routing | Domain::Sysctls => self.other_op(op),
                 Domain::Nftables => {
                     let NetworkOp::Nft(op) = op else { continue };

@@ -146,7 +146,7 @@ both_flavours!(clean_up_of_numbers_that_only_the_run_was_told, |flavour| {
 });
 
 /// Lines but those of empty tables: the kernel keeps legacy tables once they were used.
-fn used(text: &str) -> Vec<String> {
+pub(crate) fn used(text: &str) -> Vec<String> {
     let empty = |line: &str| line.starts_with(['*', ':']) || line == "COMMIT";
     text.lines().filter(|line| !empty(line)).map(str::to_owned).collect()
 }

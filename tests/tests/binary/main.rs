@@ -24,3 +24,5 @@ mod b12_foreign;
 mod b13_explain;
 mod b14_monitor;
 mod b15_nftables;
+mod b16_backend_change;
+mod b17_in_the_way;

@@ -274,6 +274,12 @@ impl Run {
         serde_json::from_slice(&text).expect("counters are JSON")
     }
 
+    /// Waits for counters.
+    pub(crate) fn wait_stats(&self, wanted: impl Fn(&Stats) -> bool) {
+        let found = wait_until(PATIENCE, || wanted(&self.stats()).then_some(()));
+        assert!(found.is_some(), "{:?}\n{}", self.stats(), self.log());
+    }
+
     /// Its latest status, if there is one.
     pub(crate) fn status(&self) -> Option<StatusReport> {
         let text = fs::read(self.state.status_path()).ok()?;

@@ -7,6 +7,7 @@
 mod common;
 mod defects;
 mod hardening;
+mod others_drop;
 mod path_mtu;
 mod rulesets;
 mod scale;

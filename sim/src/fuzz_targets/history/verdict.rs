@@ -135,7 +135,8 @@ fn assert_clean_up_ends(run: &Run) {
 fn assert_nothing_left(kernel: &SimKernel, run: &Run) {
     let left = held(kernel, &run.config);
     let recorded = left.sysctls.values().any(|state| state.original.is_some());
-    let ours = KernelState { sysctls: BTreeMap::new(), ..left.clone() };
+    let (sysctls, contested) = Default::default();
+    let ours = KernelState { sysctls, contested, ..left.clone() };
     let nothing = ours == KernelState::default() && !recorded;
     assert!(nothing, "P10: {left:#?}\n{}", run.report());
 }

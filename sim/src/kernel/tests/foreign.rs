@@ -1,6 +1,8 @@
 //! What is not ours (T14, P11).
 
-use smartnat_core::objects::{BuiltinHook, Route, RoutingRule, RuleAction, SetElement, XtTarget};
+use smartnat_core::objects::{
+    BuiltinChain, BuiltinHook, Route, RoutingRule, RuleAction, SetElement, XtTarget,
+};
 
 use super::*;
 
@@ -63,7 +65,23 @@ fn ours(kernel: &mut SimKernel) {
 
 #[test]
 fn what_others_have_is_not_observed() {
-    assert_eq!(observe(&mut shared()), KernelState::default());
+    let chain = |hook| BuiltinChain { table: table(XtTable::Filter), hook };
+    // All that is told is where they judge packets.
+    let contested = [chain(HOOK)].into();
+    assert_eq!(observe(&mut shared()), KernelState { contested, ..KernelState::default() });
+}
+
+#[test]
+fn a_chain_is_contested_by_a_rule_or_a_policy_of_others_and_not_by_ours() {
+    let mut kernel = host();
+    ours(&mut kernel);
+    assert!(observe(&mut kernel).contested.is_empty());
+    let id = table(XtTable::Filter);
+    kernel.foreign_policy(id, "FORWARD", crate::kernel::Policy::Drop);
+    kernel.foreign_append(id, "INPUT", &accept());
+    kernel.foreign_append(table(XtTable::Mangle), "INPUT", &accept());
+    let hooks: Vec<_> = observe(&mut kernel).contested.into_iter().map(|c| c.hook).collect();
+    assert_eq!(hooks, [BuiltinHook::Input, BuiltinHook::Forward]);
 }
 
 #[test]
@@ -106,9 +124,10 @@ fn every_change_by_others_shows() {
         change(&mut kernel, id);
         assert_ne!(kernel.foreign(), foreign, "change {n}");
         let now = observe(&mut kernel);
-        // A built-in chain that we created is no longer ours alone.
+        // A built-in chain that we created is no longer ours alone, and it is told where they judge.
         let alone = |state: &KernelState| {
             let mut state = state.clone();
+            state.contested.clear();
             state.xtables.values_mut().for_each(|table| table.created_builtins.clear());
             state
         };

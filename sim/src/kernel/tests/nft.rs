@@ -159,7 +159,7 @@ fn an_operation_of_another_domain_is_refused() {
 fn an_observation_can_leave_netfilter_out() {
     let mut kernel = with(vec![put_rules("a", vec![])]);
     let scope =
-        ObservationScope { netfilter: smartnat_core::objects::Netfilter::Nothing, ..scope() };
+        ObservationScope { netfilter: smartnat_core::objects::Netfilter::Untold, ..scope() };
     let state = kernel.observe(&scope).expect("no fault is injected");
     assert_eq!((state.nft, state.sets.len(), state.xtables.len()), (None, 0, 0));
     assert!(observe(&mut kernel).nft.is_some());

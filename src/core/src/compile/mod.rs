@@ -16,8 +16,8 @@ use serde::{Deserialize, Serialize};
 use crate::admit::{Admission, AdmittedMapping, admit};
 use crate::dataplane::{Dataplane, MappingPlane, PortPlane, Uplink};
 use crate::marks::MarkLayout;
-use crate::model::{ClusterState, Family, GatewayConfig, HostState, ObjectKey};
-use crate::objects::{KernelState, SysctlKey};
+use crate::model::{Backend, ClusterState, Family, GatewayConfig, HostState, ObjectKey};
+use crate::objects::{BuiltinChain, KernelState, SysctlKey};
 use crate::resolve::{EndpointSet, ResolvedPort, ServiceIndex, resolve};
 
 /// The desired dataplane with what led to it.
@@ -78,6 +78,7 @@ pub fn compile(
         .copied()
         .filter(|f| sysctls::switched_on_by_us(observed, &SysctlKey::Forwarding(*f)))
         .collect();
+    let (contested, other_contested) = contested(config, observed);
     Compiled {
         dataplane: Dataplane {
             marks,
@@ -90,11 +91,25 @@ pub fn compile(
             mappings,
             egress,
             sysctls,
+            contested: contested.clone(),
+            other_contested: other_contested.clone(),
         },
         admission,
         resolved,
         remarks,
         warnings,
+    }
+}
+
+/// Where others' rules of iptables stand beside a table of nftables. With iptables ours are among them.
+pub(crate) fn contested<'a>(
+    config: &GatewayConfig,
+    observed: &'a KernelState,
+) -> (&'a BTreeSet<BuiltinChain>, &'a BTreeSet<BuiltinChain>) {
+    static NOWHERE: BTreeSet<BuiltinChain> = BTreeSet::new();
+    match config.backend {
+        Backend::Nftables => (&observed.contested, &observed.other_contested),
+        Backend::Iptables | Backend::Simulated => (&NOWHERE, &NOWHERE),
     }
 }
 

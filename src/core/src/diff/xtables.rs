@@ -4,13 +4,11 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use super::side_by_side;
-use crate::lower::DesiredObjects;
 use crate::names::is_egress_set;
-use crate::objects::{
-    BuiltinHook, KernelState, XtMatch, XtRule, XtTableId, XtTableState, XtTarget,
-};
+use crate::objects::{BuiltinHook, XtMatch, XtRule, XtTableId, XtTableState, XtTarget};
 use crate::ops::NetworkOp;
 
+type Tables = BTreeMap<XtTableId, XtTableState>;
 type TableOps = BTreeMap<XtTableId, Vec<NetworkOp>>;
 
 /// Changes by table.
@@ -24,20 +22,20 @@ pub(super) struct Changes {
     pub(super) clear: TableOps,
 }
 
-/// All changes.
-pub(super) fn changes(desired: &DesiredObjects, observed: &KernelState) -> Changes {
+/// All changes of one flavour.
+pub(super) fn changes(desired: &Tables, observed: &Tables) -> Changes {
     let empty = XtTableState::default();
     let mut changes = Changes::default();
-    for (id, wanted) in &desired.xtables {
-        let mut held = Cow::Borrowed(observed.xtables.get(id).unwrap_or(&empty));
+    for (id, wanted) in desired {
+        let mut held = Cow::Borrowed(observed.get(id).unwrap_or(&empty));
         let ops = addresses_of_pods(wanted, &mut held);
         if !ops.is_empty() {
             changes.addresses_of_pods.insert(*id, ops);
         }
         changes.fill.insert(*id, table_changes(wanted, &held));
     }
-    for (id, held) in &observed.xtables {
-        if !desired.xtables.contains_key(id) {
+    for (id, held) in observed {
+        if !desired.contains_key(id) {
             let mut ops = table_changes(&empty, held);
             let builtins = held.created_builtins.iter();
             ops.extend(builtins.map(|hook| NetworkOp::DeleteEmptyBuiltin { hook: *hook }));

@@ -64,6 +64,8 @@ pub enum EventKind {
     KernelError,
     /// Connections were ended since nothing permits them any more (T10).
     ConnectionsEnded,
+    /// What a run on another backend left was found, or is removed.
+    BackendChanged,
     /// Forwarding that we switched on stays on, since others need it (T16).
     ForwardingKept,
     /// Everything of ours is removed (T16).

@@ -11,6 +11,7 @@ mod repairs;
 mod report;
 mod round;
 mod split;
+mod takeover;
 mod target;
 
 pub use io::{Event, EventKind, Input, Output};
@@ -137,6 +138,8 @@ pub struct Gateway {
     table_read_at: Timestamp,
     /// Others may have changed netfilter since.
     distrusted: bool,
+    /// What runs on another backend left.
+    left: takeover::Left,
     /// Something was changed that is known only when it is read back.
     unread: bool,
     numbers: UplinkNumbers,
@@ -195,6 +198,7 @@ impl Gateway {
             reads: Netfilter::All,
             table_read_at: Timestamp::default(),
             distrusted: true,
+            left: takeover::Left::Unknown,
             unread: false,
             numbers: UplinkNumbers::new(),
             target: None,

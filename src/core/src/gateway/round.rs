@@ -28,7 +28,7 @@ impl Gateway {
                 self.kernel_changed = false;
                 self.host_changed = false;
                 self.reads = self.to_read();
-                if self.reads == Netfilter::All {
+                if self.reads != Netfilter::Untold {
                     self.distrusted = false;
                 }
                 self.ask(Awaiting::Observation, Output::Observe(self.scope()));
@@ -37,6 +37,7 @@ impl Gateway {
                 if let Some(transaction) = self.queue.pop_front() {
                     self.applying = reliance(&transaction);
                     self.unread |= !is_known_when_taken(&transaction);
+                    self.distrusted |= is_of_iptables(&transaction);
                     self.ask(Awaiting::Application, Output::Apply(transaction));
                 } else {
                     self.after_queue();
@@ -77,7 +78,11 @@ impl Gateway {
     fn to_read(&self) -> Netfilter {
         let due = self.table_read_at.plus_millis(READ_TABLE_MILLIS) <= self.now;
         let known = self.as_wanted && self.observed.is_some() && !self.distrusted && !due;
-        if known && self.goal == Goal::Serve { Netfilter::Nothing } else { Netfilter::All }
+        match self.goal {
+            Goal::Serve if known => Netfilter::Untold,
+            Goal::Serve if self.left.is_gone() => Netfilter::InUse,
+            _ => Netfilter::All,
+        }
     }
 
     pub(super) fn on_observed(&mut self, result: Result<Box<KernelState>, OpError>) {
@@ -109,11 +114,12 @@ impl Gateway {
     /// Takes note of what was read, and of what others changed.
     fn take_in(&mut self, mut state: KernelState) {
         self.unread = false;
-        let whole = self.reads == Netfilter::All;
+        let whole = self.reads != Netfilter::Untold;
         let before = self.observed.take();
         let changed = before.as_ref().is_none_or(|before| {
             let same_rest = before.rules == state.rules
                 && before.routes == state.routes
+                && before.other_xtables == state.other_xtables
                 && before.sysctls == state.sysctls;
             // A table that was as wanted is not kept here, and one that is gone looks the same.
             let table_gone = self.as_wanted && state.nft.is_none();
@@ -126,6 +132,7 @@ impl Gateway {
         } else if let Some(before) = before {
             // What was not read is as it was.
             state.xtables = before.xtables;
+            state.contested = before.contested;
             state.sets = before.sets;
             state.nft = before.nft;
         }
@@ -133,6 +140,7 @@ impl Gateway {
             self.note_drift(&state, whole);
         }
         self.host_moved = self.host_changed;
+        self.look_for_left(&state);
         self.observed = Some(state);
     }
 
@@ -143,7 +151,7 @@ impl Gateway {
         let mut repair = if whole {
             diff(&target.objects, state)
         } else {
-            let rest = TouchedObjects { routing: true, sysctls: true, ..Default::default() };
+            let rest = untold();
             let (desired, observed) = rest.of(&target.objects, state);
             diff(&desired, &observed)
         };
@@ -177,6 +185,7 @@ impl Gateway {
             Some(touched) if self.agrees => {
                 let rest = self.as_wanted;
                 let touched = TouchedObjects {
+                    others: touched.others | rest,
                     routing: touched.routing | rest,
                     sysctls: touched.sysctls | rest,
                     ..touched
@@ -195,6 +204,9 @@ impl Gateway {
         self.as_wanted = self.agrees && desired.nft.is_some();
         if self.as_wanted {
             observed.nft = None;
+        }
+        if self.agrees && self.target.is_some() {
+            self.nothing_is_left();
         }
         let transactions = self.keep_forwarding(transactions);
         let transactions = match self.goal {
@@ -428,7 +440,7 @@ impl Gateway {
         }
     }
 
-    fn event(&mut self, kind: EventKind, message: String) {
+    pub(super) fn event(&mut self, kind: EventKind, message: String) {
         self.outbox.push_back(Output::Event(Event { kind, mapping: None, message }));
     }
 
@@ -438,9 +450,19 @@ impl Gateway {
     }
 }
 
+/// What is read however little of netfilter is.
+fn untold() -> TouchedObjects {
+    TouchedObjects { others: true, routing: true, sysctls: true, ..Default::default() }
+}
+
 /// Whether the kernel's answer tells what it holds from then on.
 fn is_known_when_taken(transaction: &Transaction) -> bool {
     matches!(transaction.domain, Domain::Nftables | Domain::Flows)
+}
+
+/// Whether the kernel tells nothing of what it changes, be it beside a table of nftables.
+fn is_of_iptables(transaction: &Transaction) -> bool {
+    matches!(transaction.domain, Domain::Xtables(_) | Domain::OtherXtables(_) | Domain::Sets)
 }
 
 /// The first objects of a repair, enough to find the culprit.

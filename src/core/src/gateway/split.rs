@@ -85,7 +85,7 @@ fn apart(transaction: Transaction) -> Vec<Transaction> {
     if domain == Domain::Nftables {
         return vec![Transaction { domain, ops }];
     }
-    if !matches!(domain, Domain::Xtables(_)) {
+    if !matches!(domain, Domain::Xtables(_) | Domain::OtherXtables(_)) {
         return ops.into_iter().map(alone).collect();
     }
     let (last, mut first): (Vec<_>, Vec<_>) = ops.into_iter().partition(|op| {

@@ -4,8 +4,8 @@
 use std::mem::take;
 
 use super::{Gateway, Judged, Output, Target};
-use crate::compile::{Kept, Update, compile};
-use crate::dataplane::{Before, Exposure};
+use crate::compile::{Kept, Update, compile, contested};
+use crate::dataplane::{Before, Dataplane, Exposure};
 use crate::lint::{keeps_clean, lint};
 use crate::lower::{Shares, TouchedObjects, lower};
 use crate::model::Touched;
@@ -20,8 +20,11 @@ const SHARE: usize = 4;
 impl Gateway {
     /// Follows the wishes. Returns the objects that may differ from before; `None`: any.
     pub(super) fn compile_target(&mut self, observed: &mut KernelState) -> Option<TouchedObjects> {
-        // Of the observation only sysctls lead to another dataplane: a look at a quiet host is cheap.
-        let same = self.target.as_ref().is_some_and(|target| target.sysctls == observed.sysctls);
+        // Nothing else of the observation leads to another dataplane: a look at a quiet host is cheap.
+        let same = self.target.as_ref().is_some_and(|target| {
+            let Dataplane { contested: here, other_contested: there, .. } = &target.dataplane;
+            target.sysctls == observed.sysctls && contested(&self.config, observed) == (here, there)
+        });
         if !self.stale && same {
             return (!self.recomputes).then(TouchedObjects::default);
         }

@@ -36,6 +36,8 @@ pub(crate) struct TouchedObjects {
     pub(crate) elements: BTreeMap<SetName, BTreeSet<SetElement>>,
     /// Of our table of nftables.
     pub(crate) nft: TouchedNft,
+    /// Tables of iptables' other flavour.
+    pub(crate) others: bool,
     /// Rules and routes.
     pub(crate) routing: bool,
     /// Sysctls.
@@ -57,6 +59,10 @@ impl TouchedObjects {
         // What agreed is not kept twice.
         part.0.nft = desired.nft.as_ref().map(|table| self.nft.after(table));
         part.1.nft = desired.nft.as_ref().map(|table| self.nft.before(table));
+        if self.others {
+            part.0.other_xtables.clone_from(&desired.other_xtables);
+            part.1.other_xtables.clone_from(&observed.other_xtables);
+        }
         if self.sysctls {
             part.0.sysctls.clone_from(&desired.sysctls);
             part.1.sysctls.clone_from(&observed.sysctls);

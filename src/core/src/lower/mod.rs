@@ -28,6 +28,9 @@ pub struct DesiredObjects {
     /// iptables chains and jumps.
     #[serde(with = "pairs")]
     pub xtables: BTreeMap<XtTableId, XtTableState>,
+    /// The same in iptables' other flavour.
+    #[serde(default, with = "pairs")]
+    pub other_xtables: BTreeMap<XtTableId, XtTableState>,
     /// Sets; those with a timeout are desired without elements.
     pub sets: BTreeMap<SetName, IpSet>,
     /// Our table of nftables; absent where iptables carries the dataplane.
@@ -48,9 +51,12 @@ pub fn lower(dataplane: &Dataplane, backend: Backend) -> DesiredObjects {
         return DesiredObjects::default();
     }
     let netfilter = match backend {
-        Backend::Nftables => {
-            DesiredObjects { nft: Some(nftables::table(dataplane)), ..DesiredObjects::default() }
-        }
+        Backend::Nftables => DesiredObjects {
+            nft: Some(nftables::table(dataplane)),
+            xtables: iptables::acceptance(dataplane, &dataplane.contested),
+            other_xtables: iptables::acceptance(dataplane, &dataplane.other_contested),
+            ..DesiredObjects::default()
+        },
         Backend::Iptables | Backend::Simulated => DesiredObjects {
             xtables: iptables::tables(dataplane),
             sets: sets::sets(dataplane),

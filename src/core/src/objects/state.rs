@@ -6,7 +6,7 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 
 use super::nft::NftTable;
-use super::{IpSet, Route, RoutingRule, SetName, SysctlKey, XtTableId, XtTableState};
+use super::{BuiltinChain, IpSet, Route, RoutingRule, SetName, SysctlKey, XtTableId, XtTableState};
 use crate::ops::NftOp;
 
 /// A sysctl as observed.
@@ -25,6 +25,14 @@ pub struct KernelState {
     /// iptables, by family and table; a table without anything of ours is absent.
     #[serde(with = "pairs")]
     pub xtables: BTreeMap<XtTableId, XtTableState>,
+    /// The same of iptables' other flavour.
+    #[serde(with = "pairs")]
+    pub other_xtables: BTreeMap<XtTableId, XtTableState>,
+    /// Built-in chains of table filter in which others judge packets, by rules or a policy of DROP;
+    /// only where this says it.
+    pub contested: BTreeSet<BuiltinChain>,
+    /// The same of iptables' other flavour.
+    pub other_contested: BTreeSet<BuiltinChain>,
     /// Sets with our prefix.
     pub sets: BTreeMap<SetName, IpSet>,
     /// Our table of nftables; absent where there is none.
@@ -51,12 +59,15 @@ impl KernelState {
 /// Which parts of netfilter an observation reads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Netfilter {
-    /// All: iptables, ipset, nftables.
+    /// Whatever any backend may have put there: iptables of both flavours, ipset, nftables.
     #[default]
     All,
-    /// None: `xtables`, `sets` and `nft` of the answer are empty and say nothing. For a look
-    /// at what the kernel sends no notification of, while it does of nftables (T17).
-    Nothing,
+    /// What the backend in use works with: with iptables its own tables and sets, with nftables its
+    /// table and all tables of iptables. The rest of the answer is empty and says nothing.
+    InUse,
+    /// What of that the kernel sends no notification of, while it does of nftables (T17): with
+    /// nftables the tables of iptables-legacy. The rest of the answer says nothing.
+    Untold,
 }
 
 /// What an observation covers beyond what names tell.

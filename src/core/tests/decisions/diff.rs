@@ -24,7 +24,6 @@ fn desired() -> DesiredObjects {
 /// A kernel that holds exactly `desired`, with the sysctls off before.
 fn kernel_of(desired: &DesiredObjects) -> KernelState {
     KernelState {
-        nft: None,
         xtables: desired.xtables.clone(),
         sets: desired.sets.clone(),
         rules: desired.rules.clone(),
@@ -34,6 +33,7 @@ fn kernel_of(desired: &DesiredObjects) -> KernelState {
             .iter()
             .map(|(key, value)| (key.clone(), sysctl(value, Some("0"))))
             .collect(),
+        ..KernelState::default()
     }
 }
 
@@ -283,6 +283,29 @@ fn built_in_chains_of_ours_go_last() {
     let kernel = KernelState { xtables: [(NAT, rest)].into(), ..KernelState::default() };
     let left = ops(&diff(&DesiredObjects::default(), &kernel));
     assert_eq!(left, [NetworkOp::DeleteEmptyBuiltin { hook: BuiltinHook::Input }]);
+}
+
+/// What iptables' other flavour holds goes when this one has all, sets that only it needs after it.
+#[test]
+fn the_other_flavour_goes_between_what_is_made_and_the_sets() {
+    let wanted = desired();
+    let mut kernel = KernelState { other_xtables: wanted.xtables.clone(), ..fresh_kernel() };
+    let stray = SetName("smartnat-stray".into());
+    let spec = wanted.sets[&external_set(Family::V4)].spec;
+    kernel.sets.insert(stray.clone(), IpSet { spec, elements: [].into() });
+    let transactions = diff(&wanted, &kernel);
+    let at = |is: fn(&Transaction) -> bool| -> Vec<usize> {
+        transactions.iter().enumerate().filter(|(_, t)| is(t)).map(|(at, _)| at).collect()
+    };
+    let own = at(|t| matches!(t.domain, Domain::Xtables(_)));
+    let other = at(|t| matches!(t.domain, Domain::OtherXtables(_)));
+    assert_eq!((own.len(), other.len()), (6, 6), "{transactions:?}");
+    assert!(own.last() < other.first());
+    let last = transactions.last().expect("it");
+    assert_eq!(
+        (last.domain, &last.ops[..]),
+        (Domain::Sets, &[NetworkOp::DestroySet { name: stray }][..])
+    );
 }
 
 #[test]

@@ -12,20 +12,20 @@ use smartnat_core::explain::Foreign;
 use smartnat_core::model::{Backend, Family, HostState, IptablesFlavour};
 use smartnat_core::objects::{
     BuiltinChain, Flow, FlowFilter, FlowKey, KernelState, Netfilter as Scope, ObservationScope,
-    SysctlKey, SysctlState, XtTableId, XtTableState,
+    SysctlKey, SysctlState, XtTable, XtTableId, XtTableState,
 };
 use smartnat_core::ops::{Domain, Kernel, NetworkOp, OpError, OpErrorClass, Transaction};
 use thiserror::Error;
 
 use crate::conntrack::ConntrackClient;
-use crate::nft::OwnPort;
+use crate::nft::{NftClient, OwnPort};
 use crate::routing::Routing;
 use crate::survey::{Survey, Uplinks, forwarding_users, obstacles, survey};
 use crate::sysctl::{self, Sysctls};
-use crate::xtables::{Xtables, XtablesError, XtablesSettings};
+use crate::xtables::{Flavour, Xtables, XtablesError, XtablesSettings};
 use crate::{is_privileged, observe_host};
 
-use netfilter::Netfilter;
+use netfilter::{Netfilter, Tables};
 use record::{KeptSysctl, Record};
 pub use record::{RecordError, StateDir};
 
@@ -86,7 +86,7 @@ pub enum OpenError {
 impl OpenError {
     /// This host does not have the programs or the part of the kernel, so nothing of ours can be
     /// there.
-    pub fn is_absent(&self) -> bool {
+    fn is_absent(&self) -> bool {
         match self {
             Self::Xtables(error) => matches!(error, XtablesError::Missing { .. }),
             Self::Part(error) => error.class == OpErrorClass::Invalid,
@@ -108,6 +108,8 @@ pub struct LinuxKernel {
     record: Record,
     sysctls: Sysctls,
     baseline_settled: bool,
+    /// Chains of iptables were removed: with the last of ours the baseline goes.
+    removed_chains: bool,
     /// Changes that none of the parts counts: sysctls and built-in chains.
     own_writes: u64,
 }
@@ -133,7 +135,7 @@ impl LinuxKernel {
             ..XtablesSettings::default()
         };
         let netfilter = Netfilter::open(options.backend, options.flavour, settings)?;
-        if let Netfilter::Nftables(client) = &netfilter {
+        if let Some(client) = netfilter.nft() {
             options.own_port.set(client.port());
         }
         Ok(Self {
@@ -144,6 +146,7 @@ impl LinuxKernel {
             record: Record::open(&options.state_dir)?,
             sysctls: options.sysctls,
             baseline_settled: false,
+            removed_chains: false,
             own_writes: 0,
         })
     }
@@ -178,72 +181,98 @@ impl LinuxKernel {
 
     /// Child processes started so far, those that only read included.
     pub fn processes_started(&self) -> u64 {
-        let counts = self.netfilter.xtables().map(Xtables::processes_started);
-        counts.map_or(0, |counts| counts.reads + counts.writes)
+        let (reads, writes) = self.netfilter.processes();
+        reads + writes
     }
 
-    /// Bytes sent to nftables so far, questions included; none where iptables carries the dataplane.
+    /// Bytes sent to nftables so far, questions included; none where the kernel has none.
     pub fn nftables_bytes(&self) -> Option<u64> {
-        self.netfilter.nftables_bytes()
+        self.netfilter.nft().map(NftClient::bytes)
     }
 
     /// The iptables programs in use; none where nftables carries the dataplane.
     pub fn flavour(&self) -> Option<IptablesFlavour> {
-        self.netfilter.xtables().map(|xtables| xtables.flavour().into())
+        self.netfilter.flavour().map(Into::into)
     }
 
     /// Forgets which built-in chains were there before us. For the end of a complete
     /// clean-up: the next start finds its own beginning.
     pub fn forget_baseline(&mut self) -> Result<(), RecordError> {
-        self.baseline_settled = false;
+        (self.baseline_settled, self.removed_chains) = (false, false);
         self.record.forget_builtins()
     }
 
-    /// Records the built-in chains before the first of ours is made.
+    /// Records the built-in chains of the nft flavour before the first of ours is made.
     ///
     /// A recorded baseline is replaced when nothing of ours is left: it belongs to a
     /// life before the last clean-up, or to a namespace whose inode came back.
     fn settle_baseline(&mut self, ops: &[NetworkOp]) -> Result<(), OpError> {
+        let removes = |op: &NetworkOp| {
+            matches!(op, NetworkOp::DeleteChain { .. } | NetworkOp::DeleteEmptyBuiltin { .. })
+        };
+        self.removed_chains |= ops.iter().any(removes);
         if self.baseline_settled {
             return Ok(());
         }
+        let Some(xtables) = self.netfilter.nft_flavour_mut() else { return Ok(()) };
         let creates = ops
             .iter()
             .any(|op| matches!(op, NetworkOp::PutChain { .. } | NetworkOp::InsertJump { .. }));
         let missing = self.record.builtins().is_none();
-        if missing || (creates && self.is_without_ours()?) {
-            let builtins = self.builtins()?;
-            self.record.keep_builtins(builtins).map_err(record_failure)?;
+        if missing || (creates && xtables.observe()?.values().all(XtTableState::is_empty)) {
+            self.record.keep_builtins(builtins(xtables)?).map_err(record_failure)?;
         }
         self.baseline_settled = creates;
         Ok(())
     }
 
-    fn is_without_ours(&mut self) -> Result<bool, OpError> {
-        let Some(xtables) = self.netfilter.xtables_mut() else { return Ok(true) };
-        Ok(xtables.observe()?.values().all(XtTableState::is_empty))
+    fn apply_xtables(
+        &mut self,
+        which: Tables,
+        table: XtTableId,
+        ops: &[NetworkOp],
+    ) -> Result<(), OpError> {
+        let flavour = self.netfilter.xtables_mut(which).map(|xtables| xtables.flavour());
+        if flavour == Some(Flavour::Nft) {
+            self.settle_baseline(ops)?;
+        }
+        let by_netlink = |op: &&NetworkOp| matches!(op, NetworkOp::DeleteEmptyBuiltin { .. });
+        self.own_writes += ops.iter().filter(by_netlink).map(|_| 1).sum::<u64>();
+        match self.netfilter.xtables_mut(which) {
+            Some(xtables) => xtables.apply(table, ops),
+            None => Err(misplaced(&ops[0], "a host without iptables")),
+        }
     }
 
-    fn builtins(&mut self) -> Result<BTreeSet<BuiltinChain>, OpError> {
-        let Some(xtables) = self.netfilter.xtables_mut() else { return Ok(BTreeSet::new()) };
-        let chains = |(table, hooks): (XtTableId, BTreeSet<_>)| {
-            hooks.into_iter().map(move |hook| BuiltinChain { table, hook })
+    /// What is ours in the tables of a flavour, and where others judge beside it.
+    fn observe_xtables(&mut self, scope: Scope, which: Tables) -> Result<Held, OpError> {
+        if !self.netfilter.reads_tables(scope, which) {
+            return Ok(Held::default());
+        }
+        let required = self.netfilter.requires_tables(which);
+        let Some(xtables) = self.netfilter.xtables_mut(which) else { return Ok(Held::default()) };
+        let (mut tables, shared) = match xtables.observe_with_shared() {
+            // What others made of tables that we do not use must not keep us from serving.
+            Err(error) if !required && error.class == OpErrorClass::Invalid => {
+                tracing::debug!("taken for a place without anything of ours: {error}");
+                return Ok(Held::default());
+            }
+            read => read?,
         };
-        Ok(xtables.builtins()?.into_iter().flat_map(chains).collect())
-    }
-
-    fn observe_xtables(&mut self) -> Result<BTreeMap<XtTableId, XtTableState>, OpError> {
-        let Some(xtables) = self.netfilter.xtables_mut() else { return Ok(BTreeMap::new()) };
-        let (mut tables, shared) = xtables.observe_with_shared()?;
-        let Some(before) = self.record.builtins() else { return Ok(tables) };
-        let before = before.clone();
-        for chain in self.builtins()?.difference(&before) {
-            // What others use by now stays, so it is nothing to remove.
-            if !shared.contains(chain) {
-                tables.entry(chain.table).or_default().created_builtins.insert(chain.hook);
+        let before = self.record.builtins().filter(|_| xtables.flavour() == Flavour::Nft);
+        if let Some(before) = before {
+            for chain in builtins(xtables)?.difference(before) {
+                // What others use by now stays, so it is nothing to remove.
+                if !shared.contains(chain) {
+                    tables.entry(chain.table).or_default().created_builtins.insert(chain.hook);
+                }
+            }
+            if tables.is_empty() && self.removed_chains {
+                self.forget_baseline().map_err(record_failure)?;
             }
         }
-        Ok(tables)
+        let judging = shared.into_iter().filter(|chain| chain.table.table == XtTable::Filter);
+        Ok(Held { tables, contested: judging.collect() })
     }
 
     fn observe_sysctls(
@@ -338,36 +367,26 @@ impl LinuxKernel {
 
 impl Kernel for LinuxKernel {
     fn observe(&mut self, scope: &ObservationScope) -> Result<KernelState, OpError> {
-        let netfilter = match scope.netfilter {
-            Scope::All => KernelState {
-                xtables: self.observe_xtables()?,
-                sets: self.netfilter.sets()?,
-                nft: self.netfilter.table()?,
-                ..KernelState::default()
-            },
-            Scope::Nothing => KernelState::default(),
-        };
+        let own = self.observe_xtables(scope.netfilter, Tables::Own)?;
+        let other = self.observe_xtables(scope.netfilter, Tables::Other)?;
         Ok(KernelState {
+            xtables: own.tables,
+            contested: own.contested,
+            other_xtables: other.tables,
+            other_contested: other.contested,
+            sets: self.netfilter.sets(scope.netfilter)?,
+            nft: self.netfilter.table(scope.netfilter)?,
             rules: self.routing.rules(scope)?,
             routes: self.routing.routes(scope)?,
             sysctls: self.observe_sysctls(scope)?,
-            ..netfilter
         })
     }
 
     fn apply(&mut self, transaction: &Transaction) -> Result<(), OpError> {
         let ops = transaction.ops.as_slice();
         match transaction.domain {
-            Domain::Xtables(table) => {
-                self.settle_baseline(ops)?;
-                let by_netlink =
-                    |op: &NetworkOp| matches!(op, NetworkOp::DeleteEmptyBuiltin { .. });
-                self.own_writes += ops.iter().filter(|op| by_netlink(op)).map(|_| 1).sum::<u64>();
-                match self.netfilter.xtables_mut() {
-                    Some(xtables) => xtables.apply(table, ops),
-                    None => Err(misplaced(&ops[0], "nftables")),
-                }
-            }
+            Domain::Xtables(table) => self.apply_xtables(Tables::Own, table, ops),
+            Domain::OtherXtables(table) => self.apply_xtables(Tables::Other, table, ops),
             Domain::Sets => self.netfilter.apply_sets(ops),
             Domain::Nftables => self.netfilter.apply_table(ops),
             Domain::Routing => self.routing.apply(ops),
@@ -379,6 +398,21 @@ impl Kernel for LinuxKernel {
     fn flows(&mut self, filter: &FlowFilter) -> Result<Vec<Flow>, OpError> {
         self.flows.flows(filter)
     }
+}
+
+/// What the tables of one flavour hold.
+#[derive(Default)]
+struct Held {
+    tables: BTreeMap<XtTableId, XtTableState>,
+    contested: BTreeSet<BuiltinChain>,
+}
+
+/// The built-in chains that exist.
+fn builtins(xtables: &Xtables) -> Result<BTreeSet<BuiltinChain>, OpError> {
+    let chains = |(table, hooks): (XtTableId, BTreeSet<_>)| {
+        hooks.into_iter().map(move |hook| BuiltinChain { table, hook })
+    };
+    Ok(xtables.builtins()?.into_iter().flat_map(chains).collect())
 }
 
 fn misplaced(op: &NetworkOp, domain: &str) -> OpError {

@@ -1,6 +1,6 @@
 //! What a survey found, for people.
 
-use super::{ForeignChain, Listener, MAX_NAMED, NFTABLES, Survey};
+use super::{ForeignChain, Hook, Listener, MAX_NAMED, NFTABLES, Survey};
 
 impl Survey {
     /// What was found, for people; many of one kind are told by their number.
@@ -22,10 +22,14 @@ impl Survey {
             format!("a foreign {chain} translates and may take connections away from Mappings")
         }));
         messages.extend(self.dropping_policies.iter().map(|at| self.of_policy(at)));
-        messages.extend(self.native_drops.iter().map(|chain| {
+        messages.extend(named(&self.native_drops, "chains of nftables drop", |chain| {
+            let whose = match chain.hook {
+                Hook::Input => "packets of Mappings to endpoints on this host",
+                _ => "packets of Mappings",
+            };
             format!(
-                "the policy of {chain} is drop: it drops packets of Mappings too, whatever rules \
-                 of ours accept; give it a rule such as `ct status dnat accept`"
+                "{chain} drops what its rules do not accept, {whose} too, whatever rules of ours \
+                 accept; give it a rule such as `ct status dnat accept`"
             )
         }));
         messages.extend(named(
@@ -39,15 +43,10 @@ impl Survey {
 
     fn of_policy(&self, at: &ForeignChain) -> String {
         let policy = format!("the policy of {at} is DROP: what no rule accepts there is dropped");
-        if self.serving.is_empty() || self.serving.contains(&at.program) {
+        // Where a table of nftables carries the dataplane, it has chains that accept in both flavours.
+        let everywhere = self.serving.is_empty() || self.serving.contains(NFTABLES);
+        if everywhere || self.serving.contains(&at.program) {
             return format!("{policy}; packets of Mappings are accepted by rules of ours");
-        }
-        if self.serving.contains(NFTABLES) {
-            return format!(
-                "{policy}, packets of Mappings too, since our rules are in a table of nftables; \
-                 make it ACCEPT, accept there what was translated (-m conntrack --ctstate DNAT), \
-                 or choose --backend iptables"
-            );
         }
         let ours = self.serving.iter().cloned().collect::<Vec<_>>().join(" and ");
         format!(

@@ -83,7 +83,8 @@ pub struct Survey {
     pub native_translations: Vec<NativeChain>,
     /// Built-in chains that drop what no rule accepts.
     pub dropping_policies: Vec<ForeignChain>,
-    /// Base chains of others that drop what goes through this host and that they do not accept.
+    /// Base chains of others that drop what comes to or goes through this host and that they do not
+    /// accept.
     pub native_drops: Vec<NativeChain>,
     /// Listeners that uplinks can reach, or could without the guard.
     pub listeners: BTreeSet<Listener>,
@@ -211,7 +212,7 @@ impl Survey {
                 Hook::Prerouting | Hook::Output if chain.translates => {
                     self.native_translations.push(chain);
                 }
-                Hook::Forward if chain.drops => self.native_drops.push(chain),
+                Hook::Input | Hook::Forward if chain.drops => self.native_drops.push(chain),
                 _ => {}
             }
         }

@@ -5,15 +5,18 @@ use std::fmt;
 use serde::Serialize;
 use smartnat_core::model::Family;
 use smartnat_core::objects::BuiltinHook;
-use smartnat_core::objects::nft::NFT_TABLE;
+use smartnat_core::objects::nft::{NFT_TABLE, NftExpr, NftVerdict};
 use smartnat_core::ops::OpErrorClass;
 
 use crate::netlink::{
     Attributes, MessageBuilder, NetfilterSocket, NetlinkError, ParseError, Subsystem,
 };
+use crate::nft::decode::{AnyRule, any_rule};
 
 /// `NFT_MSG_GETCHAIN`.
 const GET_CHAIN: u8 = 4;
+/// `NFT_MSG_GETRULE`.
+const GET_RULE: u8 = 7;
 /// `NF_DROP`.
 const DROP: u32 = 0;
 /// Tables of iptables, in families `ip` and `ip6`.
@@ -28,6 +31,8 @@ mod attribute {
     pub(super) const CHAIN_USE: u16 = 6;
     pub(super) const CHAIN_TYPE: u16 = 7;
     pub(super) const HOOK_NUMBER: u16 = 1;
+    pub(super) const RULE_TABLE: u16 = 1;
+    pub(super) const RULE_CHAIN: u16 = 2;
 }
 
 /// A family of tables that carries IP (`NFPROTO_…`).
@@ -108,7 +113,7 @@ pub struct NativeChain {
     pub chain: String,
     /// Where it sees packets.
     pub hook: Hook,
-    /// It drops what no rule accepts.
+    /// It drops what none of its rules accepts, by its policy or by a rule for everything.
     #[serde(skip)]
     pub(super) drops: bool,
     /// It translates addresses, and holds at least one rule.
@@ -142,7 +147,47 @@ pub(super) fn base_chains(iptables_too: bool) -> Result<Vec<NativeChain>, Netlin
         }
     }
     found.retain(|chain| !is_ours(chain) && (iptables_too || !is_of_iptables(chain)));
+    for chain in &mut found {
+        if matches!(chain.hook, Hook::Input | Hook::Forward) && !chain.drops {
+            chain.drops = drops_by_rule(&mut socket, chain)?;
+        }
+    }
     Ok(found)
+}
+
+/// Whether one of its rules drops or rejects whatever comes to it.
+fn drops_by_rule(socket: &mut NetfilterSocket, chain: &NativeChain) -> Result<bool, NetlinkError> {
+    let mut message = MessageBuilder::new(Subsystem::NfTables, GET_RULE, 0, chain.family.number());
+    message.string(attribute::RULE_TABLE, &chain.table);
+    message.string(attribute::RULE_CHAIN, &chain.chain);
+    let rules = socket.dump(&message.finish()?, |rules: &mut Vec<AnyRule>, attributes| {
+        rules.push(any_rule(attributes)?);
+        Ok(())
+    });
+    let rules = match rules {
+        // It is gone by now.
+        Err(error) if error.class() == OpErrorClass::NotFound => return Ok(false),
+        rules => rules?,
+    };
+    // Older kernels list more than what was asked for.
+    let own = rules.iter().filter(|r| r.table == chain.table && r.chain == chain.chain);
+    Ok(own.into_iter().any(|rule| drops_everything(&rule.rule.expressions)))
+}
+
+fn drops_everything(expressions: &[NftExpr]) -> bool {
+    let Some((last, others)) = expressions.split_last() else { return false };
+    let ends = match last {
+        NftExpr::Verdict(verdict) => *verdict == NftVerdict::Drop,
+        NftExpr::Reject(_) => true,
+        NftExpr::Unknown(name) => name == "reject",
+        _ => false,
+    };
+    let only_tells = |expression: &NftExpr| match expression {
+        NftExpr::Counter => true,
+        NftExpr::Unknown(name) => name == "log",
+        _ => false,
+    };
+    ends && others.iter().all(only_tells)
 }
 
 fn is_ours(chain: &NativeChain) -> bool {

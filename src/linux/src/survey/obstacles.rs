@@ -2,7 +2,7 @@
 
 use smartnat_core::explain::{DroppingChain, Foreign};
 use smartnat_core::model::{Family, IptablesFlavour};
-use smartnat_core::objects::BuiltinHook;
+use smartnat_core::objects::{BuiltinHook, XtTable};
 
 use super::native::{Hook, base_chains};
 use super::{is_nft_read, program, saved_tables};
@@ -18,7 +18,11 @@ pub fn obstacles(serving: Option<IptablesFlavour>, settings: XtablesSettings) ->
         match tables {
             Ok(tables) => {
                 for (family, saved) in &tables {
-                    let beside_ours = serving == Some(flavour.into());
+                    // Beside a table of nftables ours are where others judge packets.
+                    let beside_ours = |table: &str| match serving {
+                        Some(serving) => serving == flavour.into(),
+                        None => table == XtTable::Filter.name(),
+                    };
                     found.add_tables(&program(flavour), *family, beside_ours, saved);
                 }
             }

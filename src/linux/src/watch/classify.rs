@@ -1,7 +1,7 @@
 //! What a notification of the kernel means for us.
 
 use smartnat_core::objects::nft::NFT_TABLE;
-use smartnat_core::objects::{BuiltinHook, CHAIN_PREFIX, ROUTE_PROTOCOL};
+use smartnat_core::objects::{BuiltinHook, CHAIN_PREFIX, ROUTE_PROTOCOL, XtTable};
 
 use super::Changes;
 use crate::netlink::Attributes;
@@ -169,20 +169,27 @@ fn concerns_our_table(command: u16, body: &[u8]) -> Option<bool> {
 
 /// Whether it is about what iptables-nft made of ours.
 fn concerns_our_chains(command: u16, body: &[u8]) -> Option<bool> {
-    let attributes = Attributes::new(body.get(NFGEN_BYTES..)?);
-    let chain = |attribute: u16| Some(name(value(attributes, attribute)?));
+    let attributes = body.get(NFGEN_BYTES..)?;
+    let named = |attribute: u16| Some(name(value(Attributes::new(attributes), attribute)?));
     let ours = |name: &[u8]| name.starts_with(CHAIN_PREFIX.as_bytes());
+    let filters = named(NFTA_TABLE)? == XtTable::Filter.name().as_bytes();
+    let concerns = |name: &[u8]| ours(name) || (filters && is_judging(name));
     Some(match command {
         NFT_MSG_DELTABLE => true,
-        NFT_MSG_NEWCHAIN | NFT_MSG_DELCHAIN => ours(chain(NFTA_CHAIN_NAME)?),
-        NFT_MSG_NEWRULE => ours(chain(NFTA_RULE_CHAIN)?),
+        NFT_MSG_NEWCHAIN | NFT_MSG_DELCHAIN => concerns(named(NFTA_CHAIN_NAME)?),
+        NFT_MSG_NEWRULE => concerns(named(NFTA_RULE_CHAIN)?),
         // A deleted jump to us is one in a built-in chain.
         NFT_MSG_DELRULE => {
-            let name = chain(NFTA_RULE_CHAIN)?;
+            let name = named(NFTA_RULE_CHAIN)?;
             ours(name) || BuiltinHook::ALL.iter().any(|h| h.name().as_bytes() == name)
         }
         _ => false,
     })
+}
+
+/// Whether it is a built-in chain of table filter, in which others may begin to judge.
+fn is_judging(name: &[u8]) -> bool {
+    XtTable::Filter.hooks().iter().any(|hook| hook.name().as_bytes() == name)
 }
 
 /// The attribute's bytes, none where it is absent; `None`: the message cannot be read.

@@ -73,7 +73,8 @@ fn a_rule_concerns_us_by_its_protocol() {
 }
 
 #[test]
-fn in_nftables_only_our_chains_and_deletions_from_built_in_ones_count() {
+fn in_nftables_only_our_chains_and_built_in_ones_that_bear_on_them_count() {
+    let in_filter = || attribute(1, b"filter\0");
     let chain_of_rule = |name: &str| attribute(2, format!("{name}\0").as_bytes());
     let cases = [
         (nft(6, 2, &[chain_of_rule("SMARTNAT-DNAT")]), KERNEL),
@@ -81,6 +82,10 @@ fn in_nftables_only_our_chains_and_deletions_from_built_in_ones_count() {
         (nft(6, 2, &[chain_of_rule("PREROUTING")]), NOTHING),
         (nft(8, 2, &[chain_of_rule("PREROUTING")]), KERNEL),
         (nft(8, 2, &[chain_of_rule("KUBE-SERVICES")]), NOTHING),
+        (nft(6, 2, &[in_filter(), chain_of_rule("FORWARD")]), KERNEL),
+        (nft(6, 2, &[in_filter(), chain_of_rule("DOCKER")]), NOTHING),
+        (nft(3, 2, &[in_filter(), attribute(3, b"FORWARD\0")]), KERNEL),
+        (nft(3, 2, &[attribute(1, b"mangle\0"), attribute(3, b"FORWARD\0")]), NOTHING),
         (nft(5, 2, &[attribute(3, b"SMARTNAT-X\0")]), KERNEL),
         (nft(5, 2, &[attribute(3, b"KUBE-X\0")]), NOTHING),
         (nft(2, 2, &[attribute(1, b"nat\0")]), KERNEL),

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use smartnat_core::gateway::{EventKind, Gateway, Input};
 use smartnat_core::model::{Backend, GatewayConfig};
-use smartnat_linux::{LinuxKernel, LinuxOptions, OpenError, is_privileged, predecessor};
+use smartnat_linux::{LinuxKernel, OpenError, is_privileged, predecessor};
 
 use crate::cli::{CleanupArgs, OutputFormat};
 use crate::driver::{now, settle};
@@ -50,18 +50,8 @@ fn remove_ours(settings: &Settings) -> Result<Report, CommandError> {
     let failed = |error: &dyn std::fmt::Display| CommandError::Failed(error.to_string());
     let files = StateFiles::open(&settings.state_dir).map_err(|error| failed(&error))?;
     let config = config_of_last_run(settings, &files);
-    let mut report = Report { complete: true, ..Report::default() };
-    let other = match settings.gateway.backend {
-        Backend::Nftables => Backend::Iptables,
-        Backend::Iptables | Backend::Simulated => Backend::Nftables,
-    };
-    for backend in [settings.gateway.backend, other] {
-        // One at a time: each reads the record of what was there before us anew.
-        if let Some(mut kernel) = open(settings, backend)? {
-            let config = GatewayConfig { backend, ..config.clone() };
-            report.add(remove_from(&mut kernel, config));
-        }
-    }
+    let mut kernel = backend::open(backend::options(settings))?;
+    let mut report = remove_from(&mut kernel, config);
     if report.complete
         && let Err(error) = files.remove()
     {
@@ -71,21 +61,7 @@ fn remove_ours(settings: &Settings) -> Result<Report, CommandError> {
     Ok(report)
 }
 
-/// The kernel by a backend, whichever was used last; none where this host does not have the one
-/// that is not configured.
-fn open(settings: &Settings, backend: Backend) -> Result<Option<LinuxKernel>, CommandError> {
-    let options = LinuxOptions { backend, ..backend::options(settings) };
-    match LinuxKernel::open(options) {
-        Ok(kernel) => Ok(Some(kernel)),
-        Err(error) if settings.gateway.backend != backend && error.is_absent() => {
-            tracing::debug!("nothing of {} is looked for: {error}", backend::name(backend));
-            Ok(None)
-        }
-        Err(error) => Err(CommandError::Failed(error.to_string())),
-    }
-}
-
-/// Removes what carries the numbers of `config` from a kernel.
+/// Removes what carries the numbers of `config`, of whichever backend, from a kernel.
 pub(super) fn remove_from(kernel: &mut LinuxKernel, config: GatewayConfig) -> Report {
     let mut gateway = Gateway::new(config);
     gateway.handle_input(now(), Input::ForwardingNeeded(kernel.forwarding_users()));
@@ -98,9 +74,7 @@ pub(super) fn remove_from(kernel: &mut LinuxKernel, config: GatewayConfig) -> Re
     };
     let told = settled.events.into_iter().filter(|event| event.kind != EventKind::CleanedUp);
     report.messages.extend(told.map(|event| event.message));
-    // The record is of built-in chains of iptables.
     if report.complete
-        && kernel.flavour().is_some()
         && let Err(error) = kernel.forget_baseline()
     {
         report.complete = false;
@@ -130,12 +104,6 @@ fn config_of_last_run(settings: &Settings, files: &StateFiles) -> GatewayConfig 
 }
 
 impl Report {
-    fn add(&mut self, other: Self) {
-        self.complete &= other.complete;
-        self.operations += other.operations;
-        self.messages.extend(other.messages);
-    }
-
     fn text(&self) -> String {
         let end = match (self.complete, self.operations) {
             (true, 0) => "There was nothing to remove.".to_owned(),

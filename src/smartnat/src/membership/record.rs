@@ -9,6 +9,7 @@ pub fn events_of_instance(event: &Event) -> Option<ClusterEvent> {
     let reason = match event.kind {
         EventKind::DriftRepaired => "DriftRepaired",
         EventKind::KernelError => "KernelError",
+        EventKind::BackendChanged => "BackendChanged",
         EventKind::ForwardingKept => "ForwardingKept",
         EventKind::Accepted
         | EventKind::Rejected

@@ -284,7 +284,7 @@ fn unix_seconds(at: SystemTime) -> f64 {
 
 fn domain_label(domain: Domain) -> &'static str {
     match domain {
-        Domain::Xtables(_) => "iptables",
+        Domain::Xtables(_) | Domain::OtherXtables(_) => "iptables",
         Domain::Sets => "ipset",
         Domain::Nftables => "nftables",
         Domain::Routing => "routing",
@@ -313,6 +313,7 @@ fn event_label(kind: EventKind) -> &'static str {
         EventKind::DriftRepaired => "drift_repaired",
         EventKind::KernelError => "kernel_error",
         EventKind::ConnectionsEnded => "connections_ended",
+        EventKind::BackendChanged => "backend_changed",
         EventKind::ForwardingKept => "forwarding_kept",
         EventKind::CleanedUp => "cleaned_up",
         EventKind::CleanUpIncomplete => "clean_up_incomplete",

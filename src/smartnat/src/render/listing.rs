@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use smartnat_core::model::Family;
 use smartnat_core::nft_text;
 use smartnat_core::objects::nft::{NFT_TABLE, NftTable};
-use smartnat_core::objects::{KernelState, Route, RoutingRule, RuleAction, XtTableId};
+use smartnat_core::objects::{
+    KernelState, Route, RoutingRule, RuleAction, XtTableId, XtTableState,
+};
 use smartnat_core::xtables_text::render_rule;
 
 /// Lines by section (`iptables nat`) and object (`chain SMARTNAT-IN`).
@@ -14,7 +16,8 @@ pub type Listing = BTreeMap<(String, String), Vec<String>>;
 /// Everything that a kernel holds of ours.
 pub fn listing(state: &KernelState) -> Listing {
     let mut listing = Listing::new();
-    add_tables(state, &mut listing);
+    add_tables("", &state.xtables, &mut listing);
+    add_tables(" (other flavour)", &state.other_xtables, &mut listing);
     for (name, set) in &state.sets {
         let (kind, family) = (set.spec.kind.type_name(), set.spec.family);
         let elements = set.elements.iter().map(ToString::to_string).collect();
@@ -39,9 +42,9 @@ pub fn listing(state: &KernelState) -> Listing {
     listing
 }
 
-fn add_tables(state: &KernelState, listing: &mut Listing) {
-    for (id, table) in &state.xtables {
-        let section = section_of(*id);
+fn add_tables(which: &str, tables: &BTreeMap<XtTableId, XtTableState>, listing: &mut Listing) {
+    for (id, table) in tables {
+        let section = section_of(*id) + which;
         for (chain, rules) in &table.chains {
             let rules = rules.iter().map(|rule| render_rule(id.family, rule)).collect();
             listing.insert((section.clone(), format!("chain {chain}")), rules);

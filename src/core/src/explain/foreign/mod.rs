@@ -71,12 +71,13 @@ pub struct DroppingChain {
 }
 
 impl Foreign {
-    /// Adds what a program printed of one family.
+    /// Adds what a program printed of one family, of whose tables these have or will have rules of
+    /// ours.
     pub fn add_tables(
         &mut self,
         program: &str,
         family: Family,
-        beside_ours: bool,
+        beside_ours: impl Fn(&str) -> bool,
         saved: &SavedTables,
     ) {
         for (name, table) in &saved.foreign {
@@ -98,7 +99,7 @@ impl Foreign {
                 program: program.to_owned(),
                 family,
                 table: name.clone(),
-                beside_ours,
+                beside_ours: beside_ours(name),
                 builtins,
                 chains: table.chains.clone(),
             });

@@ -13,7 +13,12 @@ fn table(name: &str, declared: &str, lines: &str) -> Foreign {
     let text =
         format!("*{name}\n{declared}:THEIRS - [0:0]\n:SMARTNAT-X - [0:0]\n{lines}\nCOMMIT\n");
     let mut foreign = Foreign::default();
-    foreign.add_tables("iptables-nft", Family::V4, true, &parse_save(Family::V4, &text).unwrap());
+    foreign.add_tables(
+        "iptables-nft",
+        Family::V4,
+        |_| true,
+        &parse_save(Family::V4, &text).unwrap(),
+    );
     foreign
 }
 

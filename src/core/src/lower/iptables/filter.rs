@@ -22,13 +22,37 @@ pub(super) fn table(dataplane: &Dataplane) -> XtTableState {
     output.push(accept().with(marks.translated()));
     table.hooked_chain(&[BuiltinHook::Output], fixed_chain("OUTPUT"), output);
 
-    let mut forward = vec![accept().with(marks.translated())];
-    for name in dataplane.uplinks.keys() {
-        forward.push(accept().from_interface(name).with(marks.egress_connection()));
-        forward.push(accept().to_interface(name).with(marks.egress_connection()));
-    }
-    table.hooked_chain(&[BuiltinHook::Forward], fixed_chain("FORWARD"), forward);
+    table.hooked_chain(&[BuiltinHook::Forward], fixed_chain("FORWARD"), forward(dataplane));
     table.0
+}
+
+/// Only what accepts, for a dataplane in nftables: no verdict there keeps a packet from these
+/// chains, in which others judge.
+pub(super) fn acceptance(
+    dataplane: &Dataplane,
+    hooks: impl Iterator<Item = BuiltinHook>,
+) -> XtTableState {
+    let mut table = TableBuilder::default();
+    for hook in hooks {
+        let rules = match hook {
+            BuiltinHook::Forward => forward(dataplane),
+            // An endpoint on the host itself.
+            _ => vec![accept().with(dataplane.marks.translated())],
+        };
+        table.hooked_chain(&[hook], fixed_chain(hook.name()), rules);
+    }
+    table.0
+}
+
+/// Our connections and those that pods open with egress.
+fn forward(dataplane: &Dataplane) -> Vec<XtRule> {
+    let marks = dataplane.marks;
+    let mut rules = vec![accept().with(marks.translated())];
+    for name in dataplane.uplinks.keys() {
+        rules.push(accept().from_interface(name).with(marks.egress_connection()));
+        rules.push(accept().to_interface(name).with(marks.egress_connection()));
+    }
+    rules
 }
 
 /// Only new connections: the answer itself carries the reflected mark.

@@ -10,11 +10,12 @@ pub use mangle::mark_chain_uplinks;
 pub(super) use mangle::table as mangle;
 pub(super) use nat::{chains_of_mapping, dispatch, jumps_to_mapping, source_translation};
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::dataplane::Dataplane;
 use crate::objects::{
-    BuiltinHook, ChainName, XtMatch, XtRule, XtTable, XtTableId, XtTableState, XtTarget,
+    BuiltinChain, BuiltinHook, ChainName, XtMatch, XtRule, XtTable, XtTableId, XtTableState,
+    XtTarget,
 };
 
 /// All tables of all families.
@@ -30,6 +31,22 @@ pub(super) fn tables(dataplane: &Dataplane) -> BTreeMap<XtTableId, XtTableState>
         }
     }
     tables
+}
+
+/// The tables of a dataplane in nftables: acceptance in these built-in chains of table filter.
+pub(super) fn acceptance(
+    dataplane: &Dataplane,
+    contested: &BTreeSet<BuiltinChain>,
+) -> BTreeMap<XtTableId, XtTableState> {
+    let ids = dataplane
+        .families
+        .iter()
+        .map(|family| XtTableId { family: *family, table: XtTable::Filter });
+    let of = |id: XtTableId| {
+        let hooks = contested.iter().filter(move |chain| chain.table == id).map(|c| c.hook);
+        (id, filter::acceptance(dataplane, hooks))
+    };
+    ids.map(of).filter(|(_, table)| !table.is_empty()).collect()
 }
 
 /// A table under construction.

@@ -6,7 +6,7 @@ mod rule;
 mod set;
 
 pub(crate) use element::Elements;
-pub(crate) use rule::{chain, rule};
+pub(crate) use rule::{AnyRule, any_rule, chain, rule};
 pub(crate) use set::set;
 
 use smartnat_core::objects::nft::{NftName, NftVerdict};

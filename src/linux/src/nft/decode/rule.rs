@@ -63,21 +63,36 @@ fn base(number: u32, priority: i32, kind: &str, policy: u32) -> NftBase {
 
 /// Reads a message of a listing of rules: its chain, and the rule. `None`: it is of another table.
 pub(crate) fn rule(attributes: Attributes<'_>) -> Result<Option<(NftName, NftRule)>, ParseError> {
-    let (mut table, mut chain) = (String::new(), String::new());
-    let mut rule = NftRule::default();
+    let AnyRule { table, chain, rule } = any_rule(attributes)?;
+    Ok((table == NFT_TABLE).then(|| (chain.into(), rule)))
+}
+
+/// A rule of any table.
+#[derive(Default)]
+pub(crate) struct AnyRule {
+    pub(crate) table: String,
+    pub(crate) chain: String,
+    pub(crate) rule: NftRule,
+}
+
+/// Reads a message of a listing of rules. An expression that we have no use for is unknown.
+pub(crate) fn any_rule(attributes: Attributes<'_>) -> Result<AnyRule, ParseError> {
+    let mut found = AnyRule::default();
     for attribute in attributes {
         let attribute = attribute?;
         match attribute.kind {
-            of_rule::TABLE => table = attribute.text(),
-            of_rule::CHAIN => chain = attribute.text(),
+            of_rule::TABLE => found.table = attribute.text(),
+            of_rule::CHAIN => found.chain = attribute.text(),
             of_rule::EXPRESSIONS => {
                 for item in attribute.nested() {
-                    rule.expressions.push(expression::read(item?.nested())?);
+                    found.rule.expressions.push(expression::read(item?.nested())?);
                 }
             }
-            of_rule::USERDATA => rule.comment = comment(attribute.value).map(Into::into),
+            of_rule::USERDATA => {
+                found.rule.comment = comment(attribute.value).map(Into::into);
+            }
             _ => {}
         }
     }
-    Ok((table == NFT_TABLE).then(|| (chain.into(), rule)))
+    Ok(found)
 }
