@@ -88,7 +88,7 @@ fn of_mappings(table: &mut TableBuilder, family: Family) {
     let mut set = |name: &str, spec: NftSetSpec| table.set(of_family(name, family), spec);
     let verdicts = || NftSetSpec::exact(external, NftData::Verdict);
     set(SERVICES, NftSetSpec { counter: true, ..verdicts() });
-    set(RESTRICTED, verdicts());
+    set(RESTRICTED, NftSetSpec { counter: true, ..verdicts() });
     // The external endpoint by which the range is known, after padding.
     let base = values([Mark, address, Protocol, Port]);
     set(RANGES, NftSetSpec { interval: true, ..NftSetSpec::exact(external, base) });
