@@ -67,10 +67,10 @@ const INTERFERENCES: &[(&str, Interference)] = &[
         vec![add("external6", external("2001:db8::bad"), NftValue::Nothing)]
     }),
     ("an element has another value", |k| {
-        let services = table(k).sets["services4"].elements.clone();
-        let key = services.into_keys().next().expect("a service");
+        let targets = table(k).sets["targets"].elements.clone();
+        let key = targets.into_keys().next().expect("a chain");
         let value = NftValue::Verdict(NftVerdict::Accept);
-        vec![delete("services4", key.clone()), add("services4", key, value)]
+        vec![delete("targets", key.clone()), add("targets", key, value)]
     }),
     ("a set is added", |_| {
         let spec = NftSetSpec::exact([NftType::Mark], NftData::Nothing);

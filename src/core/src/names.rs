@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use data_encoding::BASE32_NOPAD;
+use data_encoding::{BASE32_NOPAD, BASE64URL_NOPAD};
 use sha2::{Digest, Sha256};
 
 use crate::model::{Family, ObjectKey, PortRange, Protocol, ServiceEndpoint};
@@ -107,6 +107,25 @@ pub fn source_set(family: Family, networks: &[ipnet::IpNet]) -> SetName {
 pub(crate) fn sources_digest(networks: &[ipnet::IpNet]) -> String {
     let texts: Vec<String> = networks.iter().map(ToString::to_string).collect();
     digest(&texts.iter().map(String::as_str).collect::<Vec<_>>()).to_ascii_lowercase()
+}
+
+/// A number that two values share with a chance of 2^-32.
+pub(crate) fn digest_number(value: &[u8]) -> u32 {
+    let [a, b, c, d, ..] = <[u8; 32]>::from(Sha256::digest(value));
+    u32::from_be_bytes([a, b, c, d])
+}
+
+/// A name of ASCII in the length of an interface's (`IFNAMSIZ`): of a longer one its first letter
+/// and 78 bits of a digest.
+pub(crate) fn fitted(name: &str) -> String {
+    const BYTES: usize = 15;
+    if name.len() <= BYTES {
+        return name.to_owned();
+    }
+    let mut text: String = name.chars().take(1).chain(['~']).collect();
+    text += &BASE64URL_NOPAD.encode(&Sha256::digest(name));
+    text.truncate(BYTES);
+    text
 }
 
 /// Pods that leave with an external address.

@@ -103,7 +103,7 @@ fn a_plan_shows_sets_chains_and_rules_as_nft_does_until_they_are_there() {
         "+ table inet smartnat",
         "+ map services4",
         "+ chain services",
-        "+     ip daddr . meta l4proto . th dport vmap @services4",
+        "+     ip daddr . meta l4proto . th dport map @services4 vmap @targets",
         "+     type nat hook prerouting priority dstnat - 1; policy accept;",
     ] {
         assert!(said.out.contains(line), "{line:?} is missing in {said}");
@@ -119,6 +119,87 @@ fn a_plan_shows_sets_chains_and_rules_as_nft_does_until_they_are_there() {
     run.terminate();
     let said = station.finish(serving(&station, "plan", "nftables")).expect(0);
     assert!(said.out.contains("Nothing would change."), "{said}");
+}
+
+/// A Service that keeps its clients, and a Mapping of it with all that one can say.
+const EVERYTHING: &str = r#"apiVersion: v1
+kind: Service
+metadata: {name: sticky, namespace: default}
+spec:
+  sessionAffinity: ClientIP
+  sessionAffinityConfig: {clientIP: {timeoutSeconds: 600}}
+  ports:
+  - {name: http, protocol: TCP, port: 80}
+  - {name: media, protocol: UDP, port: 6000}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: sticky-4, namespace: default, labels: {kubernetes.io/service-name: sticky}}
+addressType: IPv4
+ports: &ports
+- {name: http, protocol: TCP, port: 8080}
+- {name: media, protocol: UDP, port: 7000}
+endpoints:
+- {addresses: ["10.244.1.11"]}
+- {addresses: ["10.244.1.12"]}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: sticky-6, namespace: default, labels: {kubernetes.io/service-name: sticky}}
+addressType: IPv6
+ports:
+- {name: http, protocol: TCP, port: 8080}
+- {name: media, protocol: UDP, port: 7000}
+endpoints:
+- {addresses: ["fd00:244:1::11"]}
+---
+apiVersion: smartnat.aureacentral.com/v1alpha1
+kind: Mapping
+metadata: {name: sticky, namespace: default}
+spec:
+  addresses: [EXTERNAL]
+  serviceName: sticky
+  egress: true
+  masquerade: false
+  allowedSources: ["192.0.2.0/24", "10.0.0.0/8", "2001:db8::/32"]
+  ports:
+  - {port: 80}
+  - {port: 6000, endPort: 6010, protocol: udp, servicePort: media}
+---
+apiVersion: smartnat.aureacentral.com/v1alpha1
+kind: Mapping
+metadata: {name: for-all, namespace: default}
+spec:
+  addresses: [EXTERNAL]
+  serviceName: sticky
+  ports:
+  - {port: 8080, servicePort: http}
+  - {port: 7000, endPort: 7010, protocol: udp, servicePort: media}
+"#;
+
+#[test]
+fn nft_lists_all_that_it_serves() {
+    let Some(station) = station() else { return };
+    let addresses: Vec<String> = SIDES.iter().map(|side| format!("{:?}", side.external)).collect();
+    let everything = EVERYTHING.replace("EXTERNAL", &addresses.join(", ")).replace("&ports", "");
+    station.write("everything.yaml", &everything);
+    let mut run = station.start(serving(&station, "run", "nftables"));
+    run.wait_ready();
+    let listed = station.sh("nft list ruleset");
+    for line in [
+        "vmap @targets comment \"by the name that @services4 has for it\"",
+        "comment \"default/sticky\" : 0x00000000 . \"f~",
+        "comment \"default/for-all\" : 0x00000000 . \"s~",
+        " : goto spread4-2-affinity-600",
+        "map @affinity4",
+        "map @members4",
+        "map @range-members4:th dport map @shift-",
+    ] {
+        assert!(listed.contains(line), "{line:?} is missing in {listed}");
+    }
+    let plan = station.finish(serving(&station, "plan", "nftables")).expect(0);
+    assert!(plan.out.contains("Nothing would change."), "{plan}");
+    run.terminate();
 }
 
 #[test]

@@ -135,6 +135,10 @@ fn simple(written: &mut Written, expression: &NftExpr) -> Checked {
             written.read(*from, mask.len())?;
             written.write(*to, mask.len())
         }
+        NftExpr::Constant { value, to } => match value.len() {
+            length @ 1..=MAX_OPERAND => written.write(*to, length),
+            _ => Err("a constant has 1 to 16 bytes"),
+        },
         NftExpr::Compare { from, value, .. } => match value.len() {
             length @ 1..=MAX_OPERAND => written.read(*from, length),
             _ => Err("a comparison has 1 to 16 bytes"),

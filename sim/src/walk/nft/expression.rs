@@ -74,6 +74,7 @@ impl<'k> Walk<'k> {
                 };
                 at.registers.store(*to, &value);
             }
+            NftExpr::Constant { value, to } => at.registers.store(*to, &Value::known(value)),
             NftExpr::Compare { from, negated, value } => {
                 return Ok(hold(compare(at, *from, value)? != *negated));
             }

@@ -5,7 +5,8 @@
 //!
 //! Where nft itself has no text or a wrong one, this says what the kernel does: nft 1.0.6 ends with
 //! a failed assertion (`netlink_parse_concat_expr`) when a part of a key was looked up in a map,
-//! knows only the first register of a value of several, and has no name for an address of which
+//! knows only the first register of a value of several, shows what was there before in the others,
+//! and has no name for an address of which
 //! the first bytes alone are read and masked.
 
 mod comparison;

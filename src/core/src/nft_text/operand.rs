@@ -21,6 +21,8 @@ pub(super) enum Operand {
     Random(u32),
     /// `(of & mask) ^ xor`.
     Bitwise { of: Box<Operand>, mask: Box<[u8]>, xor: Box<[u8]> },
+    /// Itself.
+    Constant(Box<[u8]>),
     /// The value of the element with this key.
     LookedUp { key: Vec<Operand>, set: NftName },
     /// A register that nothing was loaded into.
@@ -35,6 +37,7 @@ impl Operand {
             Self::Meta(MetaKey::NfProto | MetaKey::L4Proto) | Self::Ct(CtKey::Direction) => 1,
             Self::Meta(MetaKey::InputName | MetaKey::OutputName) => 16,
             Self::Bitwise { mask, .. } => mask.len(),
+            Self::Constant(bytes) => bytes.len(),
             Self::LookedUp { .. } => 0,
             _ => 4,
         }
@@ -55,7 +58,9 @@ impl Operand {
             Self::Ct(CtKey::Status) => Kind::Status,
             Self::DestinationType => Kind::AddressType,
             Self::Bitwise { of, .. } => of.kind(context),
-            Self::Random(_) | Self::LookedUp { .. } | Self::Unknown(_) => Kind::Bytes,
+            Self::Constant(_) | Self::Random(_) | Self::LookedUp { .. } | Self::Unknown(_) => {
+                Kind::Bytes
+            }
         }
     }
 
@@ -78,6 +83,7 @@ impl Operand {
             Self::DestinationType => "fib daddr type".to_owned(),
             Self::Random(modulus) => format!("numgen random mod {modulus}"),
             Self::Bitwise { of, mask, xor } => bitwise(of, mask, xor, context),
+            Self::Constant(bytes) => value::text(Kind::Bytes, bytes),
             Self::LookedUp { key, set } => format!("{} map @{set}", concatenation(key, context)),
             Self::Unknown(register) => format!("[ register {register} ]"),
         }

@@ -79,6 +79,7 @@ impl<'a> Evaluation<'a> {
                 let of = Box::new(self.operand(*from));
                 self.load(*to, &Operand::Bitwise { of, mask: mask.clone(), xor: xor.clone() });
             }
+            NftExpr::Constant { value, to } => self.load(*to, &Operand::Constant(value.clone())),
             NftExpr::SetMark { from } => self.set_mark("meta mark", *from),
             NftExpr::SetCtMark { from } => self.set_mark("ct mark", *from),
             NftExpr::Compare { from, negated, value } => self.compare(*from, *negated, value),

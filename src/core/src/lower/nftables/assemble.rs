@@ -22,12 +22,20 @@ const LOCAL: u32 = 2;
 const TCP_FLAGS: (u32, u8) = (13, 0x17);
 const SYN: u8 = 0x02;
 
+/// A register that no key reaches.
+const SPARE: Register = Register(Register::COUNT - 1);
+/// What nft shows of a name that was looked up.
+const STANDS_IN: [u8; 16] = *b"by name\0\0\0\0\0\0\0\0\0";
+
 /// The first register: where a value is alone.
 const FIRST: Register = Register(0);
 
 /// A rule under construction.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Rule(Vec<NftExpr>);
+pub(super) struct Rule {
+    expressions: Vec<NftExpr>,
+    comment: Option<Box<str>>,
+}
 
 /// The fields of a key, one after the other in the registers.
 #[derive(Clone, Debug)]
@@ -45,7 +53,7 @@ pub(super) fn rule() -> Rule {
 
 impl From<Rule> for NftRule {
     fn from(rule: Rule) -> Self {
-        Self { expressions: rule.0, comment: None }
+        Self { expressions: rule.expressions, comment: rule.comment }
     }
 }
 
@@ -69,7 +77,7 @@ fn address_at(family: Family, source: bool) -> (u32, u32) {
 #[allow(clippy::wrong_self_convention, reason = "steps of a builder that read like the rule")]
 impl Rule {
     fn push(mut self, expression: NftExpr) -> Self {
-        self.0.push(expression);
+        self.expressions.push(expression);
         self
     }
 
@@ -243,28 +251,56 @@ impl Rule {
 
     /// Reads a key.
     pub(super) fn key(mut self, key: &mut Key) -> Self {
-        if self.0.is_empty() {
+        if self.expressions.is_empty() {
             self = self.family(key.family);
         }
-        self.0.append(&mut key.loads);
+        self.expressions.append(&mut key.loads);
         self
     }
 
-    /// The key, from its field number `from` on, is in a set.
-    pub(super) fn is_in(self, set: &str, key: &Key, from: usize) -> Self {
+    /// The key that begins at a register is in a set.
+    pub(super) fn is_in(self, set: &str, key: Register) -> Self {
         let result = LookupResult::Membership { negated: false };
-        self.push(NftExpr::Lookup { set: set.into(), key: key.fields[from], result })
+        self.push(NftExpr::Lookup { set: set.into(), key, result })
     }
 
-    /// The verdict for a key.
-    pub(super) fn by_key(self, map: &str, key: &Key) -> Self {
-        self.verdict_of(map, key.fields[0])
-    }
-
-    /// The value for the key's fields from number `from` on goes to a register.
-    pub(super) fn value_of(self, map: &str, key: &Key, from: usize, to: Register) -> Self {
+    /// The value for the key that begins at a register goes to a register.
+    pub(super) fn value_of(self, map: &str, key: Register, to: Register) -> Self {
         let result = LookupResult::Value(to);
-        self.push(NftExpr::Lookup { set: map.into(), key: key.fields[from], result })
+        self.push(NftExpr::Lookup { set: map.into(), key, result })
+    }
+
+    /// A random number below `modulus` goes to a register.
+    pub(super) fn random(self, modulus: u32, to: Register) -> Self {
+        self.push(NftExpr::Random { modulus, to })
+    }
+
+    /// The packet's mark goes to a register.
+    pub(super) fn mark_to(self, to: Register) -> Self {
+        self.push(NftExpr::Meta { key: MetaKey::Mark, to })
+    }
+
+    /// The four bytes that a map has for the key that begins at a register go to a register by way of
+    /// the packet's mark, which is as before in the end. nft can't list a key or an element that has
+    /// a part that was looked up (`netlink_parse_concat_expr` of nft 1.0.6), but one that has a mark.
+    pub(super) fn value_by_mark(self, map: &str, key: Register, to: Register) -> Self {
+        self.mark_to(SPARE)
+            .value_of(map, key, to)
+            .push(NftExpr::SetMark { from: to })
+            .mark_to(to)
+            .push(NftExpr::SetMark { from: SPARE })
+    }
+
+    /// The verdict that `targets` has for the name that a map has for a key, after padding: nft takes
+    /// a register for what was last put there by itself, so of a name that was looked up from the
+    /// register before on it lists what was there before ([`Rule::value_by_mark`]); a comment says
+    /// what it is.
+    pub(super) fn by_name(mut self, map: &str, targets: &str, key: &Key) -> Self {
+        let name = key.end();
+        self.comment = Some(format!("by the name that @{map} has for it").into());
+        self.push(NftExpr::Constant { value: STANDS_IN.into(), to: name })
+            .value_of(map, key.first(), key.last())
+            .verdict_of(targets, name)
     }
 
     /// The destination port goes to a register.
@@ -283,14 +319,14 @@ impl Rule {
         self,
         map: &str,
         update: SetUpdate,
-        key: &Key,
+        key: Register,
         value: Register,
         timeout_millis: Option<u64>,
     ) -> Self {
         self.push(NftExpr::Dynset {
             set: map.into(),
             update,
-            key: key.fields[0],
+            key,
             value: Some(value),
             timeout_millis,
         })
@@ -392,15 +428,14 @@ impl Key {
         self.field(1, destination_port)
     }
 
-    /// Leaves a register free.
-    pub(super) fn skip(mut self) -> Self {
-        self.next += 1;
+    /// Leaves registers free.
+    pub(super) fn skip(mut self, registers: u8) -> Self {
+        self.next += registers;
         self
     }
 
     /// Replaces the fields from number `from` on by what a map has for them, beginning one register
-    /// before with padding: nft can't list a key of which a look-up fills the first register that it
-    /// writes (`netlink_parse_concat_expr` of nft 1.0.6).
+    /// before with padding: so nft can list it, see [`Rule::by_name`].
     pub(super) fn replaced_by(mut self, map: &str, from: usize) -> Self {
         let key = self.fields[from];
         assert!(key.0 > 0, "there is a register before");
@@ -434,6 +469,11 @@ impl Key {
     /// The first register of the key.
     pub(super) fn first(&self) -> Register {
         self.fields[0]
+    }
+
+    /// The last register of the key.
+    pub(super) fn last(&self) -> Register {
+        Register(self.next - 1)
     }
 
     /// The register after the key.

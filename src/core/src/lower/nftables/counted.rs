@@ -2,10 +2,10 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::names::{NOBODY_HOME, of_family};
+use super::names::{NOBODY_HOME, NOBODY_MAY, of_family, target};
 use super::sets;
 use crate::model::Family;
-use crate::objects::nft::{NftName, NftValue, NftVerdict};
+use crate::objects::nft::{NftName, NftValue};
 
 /// The map whose elements count the first packets to external endpoints.
 pub fn arrivals(family: Family) -> NftName {
@@ -29,16 +29,13 @@ pub enum Lot {
 }
 
 impl Lot {
-    /// By what the element carries.
+    /// By the name that the element carries of where its packets go.
     pub fn of(value: &NftValue) -> Self {
-        match value {
-            NftValue::Verdict(NftVerdict::Drop) => Self::Refused,
-            NftValue::Verdict(verdict)
-                if verdict.chain().is_some_and(|chain| chain.as_str() == NOBODY_HOME) =>
-            {
-                Self::NobodyHome
-            }
-            _ => Self::GoesOn,
+        let leads_to = |name| *value == sets::after_padding(&target(name));
+        match () {
+            () if leads_to(NOBODY_HOME) => Self::NobodyHome,
+            () if leads_to(NOBODY_MAY) => Self::Refused,
+            () => Self::GoesOn,
         }
     }
 }

@@ -6,8 +6,8 @@ use std::net::{IpAddr, Ipv6Addr};
 use super::TableBuilder;
 use super::assemble::{ESTABLISHED, INVALID, Key, NEW, RELATED, Rule, rule};
 use super::names::{
-    ALL_UPLINKS, ANSWERS, DEDICATED_UPLINKS, GUARDS, HAIRPIN, MARKS, NOBODY_HOME, SERVICES,
-    UNMARKED, UPLINKS, egress_chain, mark_chain, of_family, uplink_chain,
+    ALL_UPLINKS, ANSWERS, DEDICATED_UPLINKS, EXITS, GUARDS, HAIRPIN, MARKS, NOBODY_HOME, SERVICES,
+    TARGETS, UNMARKED, UPLINKS, egress_chain, mark_chain, of_family, uplink_chain,
 };
 use super::sets;
 use crate::dataplane::Dataplane;
@@ -60,7 +60,8 @@ fn prerouting(table: &mut TableBuilder, dataplane: &Dataplane) {
         let mut pod = Key::of(*family).source();
         let map = of_family(sets::LEAVING, *family);
         let first = rule().family(*family).state(NEW).unconfirmed();
-        unmarked.push(first.key(&mut pod).by_key(&map, &pod));
+        let pods = first.key(&mut pod);
+        unmarked.push(pods.by_name(&map, EXITS, &pod));
     }
     table.chain(UNMARKED, unmarked);
     for uplink in dataplane.uplinks.values() {
@@ -88,7 +89,8 @@ fn translation(table: &mut TableBuilder, marks: MarkLayout) {
     let services = table.families.clone().into_iter().flat_map(|family| {
         [false, true].map(|range| {
             let mut key = super::services::external_endpoint(Key::of(family), range);
-            rule().key(&mut key).by_key(&of_family(sets::SERVICES, family), &key)
+            let services = of_family(sets::SERVICES, family);
+            rule().key(&mut key).by_name(&services, TARGETS, &key)
         })
     });
     table.chain(SERVICES, services.collect::<Vec<_>>());
@@ -123,7 +125,7 @@ fn source(table: &mut TableBuilder, dataplane: &Dataplane) {
         let map = of_family(sets::EGRESS, family);
         let found = egress(marks, rule().family(family)).key(&mut exit);
         let address = exit.end();
-        let found = found.value_of(&map, &exit, 0, address);
+        let found = found.value_of(&map, exit.first(), address);
         let settled = found.set_ct_mark(marks.masquerade, marks.masquerade);
         rules.push(settled.translate(NatKind::Source, family, address, None));
     }
@@ -135,7 +137,7 @@ fn source(table: &mut TableBuilder, dataplane: &Dataplane) {
 fn quarantine(family: Family) -> Rule {
     let mut key = Key::of(family).source().protocol().source_port().destination();
     let set = of_family(sets::QUARANTINE, family);
-    rule().family(family).no_state(KNOWN).key(&mut key).is_in(&set, &key, 0).drop()
+    rule().family(family).no_state(KNOWN).key(&mut key).is_in(&set, key.first()).drop()
 }
 
 fn new_without_syn() -> Rule {
@@ -259,7 +261,7 @@ fn leave(table: &mut TableBuilder, dataplane: &Dataplane) {
     for family in dataplane.families.iter().copied() {
         let mut source = Key::of(family).source();
         let set = of_family(sets::EXTERNAL, family);
-        rules.push(rule().key(&mut source).is_in(&set, &source, 0).back());
+        rules.push(rule().key(&mut source).is_in(&set, source.first()).back());
         if family == Family::V6 {
             // Neighbour discovery speaks from link-local addresses, and from none at all (RFC 4862, 5.4).
             rules.push(rule().from_prefix(family, [0xfe, 0x80], [0xff, 0xc0]).back());

@@ -218,6 +218,9 @@ impl NftShares {
     }
 
     fn remove_shared(&mut self, table: &mut NftTable, shared: &Shared, touched: &mut TouchedNft) {
+        for (map, key, _) in shared.targets() {
+            touched.remove(table, &map, &key);
+        }
         match shared {
             Shared::Spread(shape) => touched.remove_chain(table, shape.chain()),
             Shared::Sources(family, networks) => {
@@ -269,6 +272,9 @@ fn add_shared(
     new: &BTreeSet<NftKey>,
     touched: &mut TouchedNft,
 ) {
+    for (map, key, element) in shared.targets() {
+        touched.insert(table, &map, key, element);
+    }
     let mut one = TableBuilder::new(dataplane);
     one.share(shared, dataplane.marks);
     for (name, chain) in one.table.chains {
@@ -293,14 +299,12 @@ fn follow_pods(
 ) {
     for (pod, exit) in &before.pods {
         let Some(exit) = exit else { continue };
-        // Keys do not depend on the number.
-        let elements = sets::pod(*pod, exit.address, &exit.uplink, 0);
+        let elements = sets::pod(*pod, exit.address, &exit.uplink);
         gone.extend(elements.map(|(set, key, _)| (set, key)));
     }
     for (pod, address) in leaving {
         let Some(plane) = dataplane.egress.get(address) else { continue };
-        let Some(uplink) = dataplane.uplinks.get(&plane.uplink) else { continue };
-        let elements = sets::pod(*pod, *address, &plane.uplink, uplink.number);
+        let elements = sets::pod(*pod, *address, &plane.uplink);
         come.extend(elements.map(|(set, key, element)| ((set, key), element)));
     }
 }

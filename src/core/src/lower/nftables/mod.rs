@@ -42,9 +42,8 @@ pub(super) fn table(dataplane: &Dataplane) -> NftTable {
         table.share(object, dataplane.marks);
     }
     for (address, plane) in &dataplane.egress {
-        let Some(uplink) = dataplane.uplinks.get(&plane.uplink) else { continue };
         for pod in &plane.pods {
-            for (set, key, element) in sets::pod(*pod, *address, &plane.uplink, uplink.number) {
+            for (set, key, element) in sets::pod(*pod, *address, &plane.uplink) {
                 table.whole_element(&set, key, element);
             }
         }
@@ -81,7 +80,8 @@ pub(crate) fn rank(set: &NftName) -> u8 {
             || of(sets::MEMBERS)
             || of(sets::RANGE_MEMBERS)
             || of(sets::RANGES)
-            || of(sets::EGRESS) =>
+            || of(sets::EGRESS)
+            || [names::TARGETS, names::RESTRICTED_TARGETS].contains(&set.as_str()) =>
         {
             1
         }
@@ -143,6 +143,9 @@ impl TableBuilder {
     }
 
     fn share(&mut self, shared: &Shared, marks: MarkLayout) {
+        for (map, key, element) in shared.targets() {
+            self.whole_element(&map, key, element);
+        }
         match shared {
             Shared::Spread(shape) => self.chain(shape.chain(), shape.rules(marks)),
             Shared::Sources(family, networks) => {

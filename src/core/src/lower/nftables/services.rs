@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::assemble::Key;
-use super::names::{NOBODY_HOME, of_family};
+use super::names::{NOBODY_HOME, NOBODY_MAY, RESTRICTED_TARGETS, TARGETS, of_family, target};
 use super::sets::{self, element};
 use super::spread::{Ports, Shape};
 use crate::dataplane::{MappingPlane, PortPlane};
@@ -48,10 +48,24 @@ struct External {
     port: u16,
 }
 
+impl Shared {
+    /// The elements that lead to its chain, by the chain's name.
+    pub(super) fn targets(&self) -> Vec<(NftName, NftKey, NftElement)> {
+        let (chain, maps) = match self {
+            Self::Spread(shape) => (shape.chain(), &[TARGETS, RESTRICTED_TARGETS][..]),
+            Self::Sources(family, networks) => (sources_chain(*family, networks), &[TARGETS][..]),
+            Self::Shift(..) => return Vec::new(),
+        };
+        let key = NftKey::exact(target(chain.as_str()));
+        let goto = element(NftValue::Verdict(NftVerdict::Goto(chain)));
+        maps.iter().map(|map| ((*map).into(), key.clone(), goto.clone())).collect()
+    }
+}
+
 /// The key of an external endpoint; of a range: by its first port.
 pub(super) fn external_endpoint(key: Key, range: bool) -> Key {
     let (from, family) = (key.count(), key.family());
-    let key = if range && from == 0 { key.skip() } else { key };
+    let key = if range && key.end().0 == 0 { key.skip(1) } else { key };
     let key = key.destination().protocol().destination_port();
     if range { key.replaced_by(&of_family(sets::RANGES, family), from) } else { key }
 }
@@ -122,8 +136,8 @@ impl Pieces {
         if ranged {
             self.add(sets::RANGES, part.external.interval(part.ports), part.external.base());
         }
-        let final_verdict = if endpoints.is_empty() {
-            NftVerdict::Goto(NOBODY_HOME.into())
+        let allowed: NftName = if endpoints.is_empty() {
+            NOBODY_HOME.into()
         } else {
             let shape = part.shape(endpoints);
             let chain = shape.chain();
@@ -132,24 +146,24 @@ impl Pieces {
             }
             self.add_endpoints(part, endpoints);
             self.shared.insert(Shared::Spread(shape));
-            NftVerdict::Goto(chain)
+            chain
         };
         let networks = part.mapping.sources.of(family);
-        let verdict = if networks.is_empty() {
-            NftVerdict::Drop
+        let first = if networks.is_empty() {
+            NOBODY_MAY.into()
         } else if part.mapping.sources.is_everyone(family) {
-            final_verdict
+            allowed
         } else {
             self.shared.insert(Shared::Sources(family, networks.to_vec()));
-            self.add_verdict(sets::RESTRICTED, part, final_verdict);
-            NftVerdict::Goto(sources_chain(family, networks))
+            self.add_target(sets::RESTRICTED, part, &allowed);
+            sources_chain(family, networks)
         };
-        self.add_verdict(sets::SERVICES, part, verdict);
+        self.add_target(sets::SERVICES, part, &first);
     }
 
-    fn add_verdict(&mut self, map: &str, part: &Part<'_>, verdict: NftVerdict) {
-        let element =
-            NftElement { value: NftValue::Verdict(verdict), comment: Some(part.comment.into()) };
+    fn add_target(&mut self, map: &str, part: &Part<'_>, chain: &NftName) {
+        let value = sets::after_padding(&target(chain.as_str()));
+        let element = NftElement { value, comment: Some(part.comment.into()) };
         let map = of_family(map, part.family()).into();
         self.elements.push((map, NftKey::exact(part.external.key()), element));
     }
@@ -161,20 +175,23 @@ impl Pieces {
         } else {
             (sets::ENDPOINTS, sets::MEMBERS)
         };
+        let mut numbers = BTreeSet::new();
         for (position, endpoint) in (0_u32..).zip(endpoints) {
-            let key = part.external.positioned(position);
             let address = fields::address(endpoint.address);
             let value = if ranged {
                 fields::join([&address])
             } else {
                 fields::join([&address, &endpoint.port.to_be_bytes()])
             };
-            if part.port.affinity_seconds.is_some() {
-                let mut member = part.external.key().into_vec();
-                member.extend_from_slice(&value);
-                self.add(members, (part.family(), NftKey::exact(member)), NftValue::Nothing);
+            let key = |number| (part.family(), part.external.numbered(number));
+            if part.port.affinity_seconds.is_none() {
+                self.add(map, key(position), NftValue::Bytes(value));
+                continue;
             }
-            self.add(map, (part.family(), key), NftValue::Bytes(value));
+            let number = number_of(&value, &mut numbers);
+            let bytes = NftValue::Bytes(number.to_ne_bytes().into());
+            self.add(sets::POSITIONS, key(position), bytes);
+            self.add(members, key(number), NftValue::Bytes(value));
         }
     }
 
@@ -229,9 +246,9 @@ impl External {
         fields::join([&address, &[self.protocol.number()], &port.to_be_bytes()])
     }
 
-    fn positioned(&self, position: u32) -> NftKey {
-        let mut bytes = self.key().into_vec();
-        bytes.extend_from_slice(&position.to_ne_bytes());
+    fn numbered(&self, number: u32) -> NftKey {
+        let mut bytes = number.to_ne_bytes().to_vec();
+        bytes.extend_from_slice(&self.key());
         NftKey::exact(bytes)
     }
 
@@ -241,10 +258,18 @@ impl External {
     }
 
     fn base(&self) -> NftValue {
-        let mut bytes = vec![0; 4];
-        bytes.extend_from_slice(&self.key());
-        NftValue::Bytes(bytes.into())
+        sets::after_padding(&self.key())
     }
+}
+
+/// The number that stands for an endpoint among those of an external endpoint: it has to be the same
+/// when others come and go, or clients would be held to another one.
+fn number_of(endpoint: &[u8], taken: &mut BTreeSet<u32>) -> u32 {
+    let mut number = names::digest_number(endpoint);
+    while !taken.insert(number) {
+        number = number.wrapping_add(1);
+    }
+    number
 }
 
 /// Names the Mapping; what a comment can't hold is replaced, and a long name is cut.

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use super::TableBuilder;
 use super::frame::{guard_verdict, mark_verdict};
 use super::names::{
-    ALL_UPLINKS, ANSWERS, DEDICATED_UPLINKS, GUARDS, MARKS, UNMARKED, UPLINKS, egress_chain,
-    of_family, uplink_chain,
+    ALL_UPLINKS, ANSWERS, DEDICATED_UPLINKS, EXITS, GUARDS, MARKS, NOBODY_HOME, NOBODY_MAY,
+    RESTRICTED_TARGETS, TARGETS, UNMARKED, UPLINKS, egress_chain, of_family, target, uplink_chain,
 };
 use crate::dataplane::Dataplane;
 use crate::model::Family;
@@ -19,17 +19,19 @@ use crate::objects::nft::{
 pub(super) const SERVICES: &str = "services";
 /// Likewise, of a source that is allowed where not all are.
 pub(super) const RESTRICTED: &str = "restricted";
-/// Endpoints by external endpoint and position.
+/// Endpoints by position and external endpoint.
 pub(super) const ENDPOINTS: &str = "endpoints";
 /// First ports of the ranges of external ports.
 pub(super) const RANGES: &str = "ranges";
-/// Addresses of endpoints by first port of a range and position.
+/// Addresses of endpoints by position and first port of a range.
 pub(super) const RANGE_ENDPOINTS: &str = "range-endpoints";
-/// Clients with the endpoint that session affinity holds them to, by external endpoint.
+/// Numbers of the endpoints that session affinity holds clients to, by external endpoint and client.
 pub(super) const AFFINITY: &str = "affinity";
-pub(super) const RANGE_AFFINITY: &str = "range-affinity";
-/// Which endpoints clients may be held to.
+/// Numbers of endpoints by position and external endpoint, with session affinity.
+pub(super) const POSITIONS: &str = "positions";
+/// Endpoints by their numbers and external endpoint.
 pub(super) const MEMBERS: &str = "members";
+/// Addresses of endpoints by their numbers and first port of a range.
 pub(super) const RANGE_MEMBERS: &str = "range-members";
 /// Pods that leave with an external address.
 pub(super) const LEAVING: &str = "leaving";
@@ -56,11 +58,24 @@ pub(super) fn fixed(table: &mut TableBuilder, dataplane: &Dataplane) {
     table.set(GUARDS, verdicts(InterfaceName));
     table.set(ALL_UPLINKS, members(InterfaceName));
     table.set(DEDICATED_UPLINKS, members(InterfaceName));
+    table.set(EXITS, verdicts(InterfaceName));
+    table.set(TARGETS, verdicts(InterfaceName));
+    table.set(RESTRICTED_TARGETS, verdicts(InterfaceName));
+    let nobody_home = NftValue::Verdict(NftVerdict::Goto(NOBODY_HOME.into()));
+    let nobody_may = NftValue::Verdict(NftVerdict::Drop);
+    for (map, name, verdict) in [
+        (TARGETS, NOBODY_HOME, nobody_home.clone()),
+        (TARGETS, NOBODY_MAY, nobody_may),
+        (RESTRICTED_TARGETS, NOBODY_HOME, nobody_home),
+    ] {
+        table.element(&map.into(), NftKey::exact(target(name)), verdict);
+    }
     for family in dataplane.families.iter().copied() {
         of_mappings(table, family);
         let address = NftType::address(family);
         table.set(of_family(EXTERNAL, family), members(address));
-        table.set(of_family(LEAVING, family), verdicts(address));
+        let uplinks = NftSetSpec::exact([address], values([Mark, InterfaceName]));
+        table.set(of_family(LEAVING, family), uplinks);
         let exits = NftSetSpec::exact([address, InterfaceName], values([address]));
         table.set(of_family(EGRESS, family), exits);
         let ended = NftSetSpec {
@@ -84,27 +99,30 @@ fn values(types: impl Into<Vec<NftType>>) -> NftData {
 fn of_mappings(table: &mut TableBuilder, family: Family) {
     let address = NftType::address(family);
     let external = [address, Protocol, Port];
-    let positioned = [address, Protocol, Port, Mark];
+    let numbered = [Mark, address, Protocol, Port];
     let mut set = |name: &str, spec: NftSetSpec| table.set(of_family(name, family), spec);
-    let verdicts = || NftSetSpec::exact(external, NftData::Verdict);
-    set(SERVICES, NftSetSpec { counter: true, ..verdicts() });
-    set(RESTRICTED, NftSetSpec { counter: true, ..verdicts() });
+    // Names and not verdicts: for each verdict that is added the kernel walks through all elements
+    // (`nft_table_validate`).
+    let named = || NftSetSpec::exact(external, values([Mark, InterfaceName]));
+    set(SERVICES, NftSetSpec { counter: true, ..named() });
+    set(RESTRICTED, NftSetSpec { counter: true, ..named() });
     // The external endpoint by which the range is known, after padding.
     let base = values([Mark, address, Protocol, Port]);
     set(RANGES, NftSetSpec { interval: true, ..NftSetSpec::exact(external, base) });
-    set(ENDPOINTS, NftSetSpec::exact(positioned, values([address, Port])));
-    set(RANGE_ENDPOINTS, NftSetSpec::exact(positioned, values([address])));
-    let affinity = |data| NftSetSpec {
+    let endpoints = || NftSetSpec::exact(numbered, values([address, Port]));
+    let addresses = || NftSetSpec::exact(numbered, values([address]));
+    set(ENDPOINTS, endpoints());
+    set(RANGE_ENDPOINTS, addresses());
+    set(POSITIONS, NftSetSpec::exact(numbered, values([Mark])));
+    set(MEMBERS, endpoints());
+    set(RANGE_MEMBERS, addresses());
+    let affinity = NftSetSpec {
         dynamic: true,
         timeout: Some(0),
         size: Some(MAX_AFFINE),
-        ..NftSetSpec::exact([address, address, Protocol, Port], data)
+        ..NftSetSpec::exact([address, Protocol, Port, address], values([Mark]))
     };
-    set(AFFINITY, affinity(values([address, Port])));
-    set(RANGE_AFFINITY, affinity(values([address])));
-    let members = [address, Protocol, Port, address, Port];
-    set(MEMBERS, NftSetSpec::exact(members, NftData::Nothing));
-    set(RANGE_MEMBERS, NftSetSpec::exact(&members[..4], NftData::Nothing));
+    set(AFFINITY, affinity);
 }
 
 fn uplinks(table: &mut TableBuilder, dataplane: &Dataplane) {
@@ -123,6 +141,7 @@ fn uplinks(table: &mut TableBuilder, dataplane: &Dataplane) {
             table.element(&MARKS.into(), by_mark(value), verdict);
         }
         table.element(&UPLINKS.into(), by_name(), goto(uplink_chain(uplink.number)));
+        table.element(&EXITS.into(), by_name(), goto(egress_chain(uplink.number)));
         let guard = NftValue::Verdict(guard_verdict(uplink.guarded));
         table.element(&GUARDS.into(), by_name(), guard);
         table.element(&ALL_UPLINKS.into(), by_name(), NftValue::Nothing);
@@ -137,17 +156,22 @@ pub(super) fn pod(
     pod: IpAddr,
     address: IpAddr,
     uplink: &str,
-    number: u32,
 ) -> [(NftName, NftKey, NftElement); 2] {
     let family = Family::of(&pod);
     let bytes = fields::address(pod);
-    let exit = fields::join([&bytes, &fields::interface(uplink)]);
-    let leaving = NftValue::Verdict(NftVerdict::Goto(egress_chain(number)));
+    let name = fields::interface(uplink);
+    let exit = fields::join([&bytes, &name]);
+    let leaving = after_padding(&name);
     let external = NftValue::Bytes(fields::address(address).into());
     [
         (of_family(EGRESS, family).into(), NftKey::exact(exit), element(external)),
         (of_family(LEAVING, family).into(), NftKey::exact(bytes), element(leaving)),
     ]
+}
+
+/// A value that [`super::assemble`] finds the rest of after one register.
+pub(super) fn after_padding(value: &[u8]) -> NftValue {
+    NftValue::Bytes(fields::join([&[0; 4], value]))
 }
 
 pub(super) fn element(value: NftValue) -> NftElement {

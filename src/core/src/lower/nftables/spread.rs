@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::assemble::{Key, Rule, rule};
-use super::names::{HAIRPIN, of_family};
+use super::names::{HAIRPIN, RESTRICTED_TARGETS, of_family};
 use super::services::{Shift, external_endpoint, sources_set};
 use super::sets;
 use crate::marks::MarkLayout;
@@ -67,10 +67,11 @@ impl Shape {
         ];
         match self.affinity_seconds {
             None => {
-                let mut key = self.external(Key::of(self.family)).random(self.endpoints);
+                let mut key = self.external(Key::of(self.family).random(self.endpoints));
                 let value = key.end();
                 let port = key.after_address();
-                let chosen = rule().key(&mut key).value_of(&self.endpoints_map(), &key, 0, value);
+                let chosen = rule().key(&mut key);
+                let chosen = chosen.value_of(&self.endpoints_map(), key.first(), value);
                 rules.push(self.translate(chosen, value, port));
             }
             Some(seconds) => rules.extend(self.affine(seconds)),
@@ -81,26 +82,29 @@ impl Shape {
     /// A client that was here before goes where it went, if that is still an endpoint.
     fn affine(&self, seconds: u32) -> [Rule; 3] {
         let millis = Some(u64::from(seconds) * 1000);
-        let map = self.named(sets::AFFINITY, sets::RANGE_AFFINITY);
+        let affinity = of_family(sets::AFFINITY, self.family);
+        let positions = of_family(sets::POSITIONS, self.family);
         let members = self.named(sets::MEMBERS, sets::RANGE_MEMBERS);
-        let client = || self.external(Key::of(self.family).source());
+        // The number of an endpoint, the external endpoint, the client.
+        let number = Register(0);
+        let external = Register(1);
+        let key = || self.external(Key::of(self.family).skip(1)).source();
+        let (address, port) = (key().end(), key().after_address());
 
-        let mut key = client();
-        let (value, port) = (key.end(), key.after_address());
-        let held = rule().key(&mut key).value_of(&map, &key, 0, value).is_in(&members, &key, 1);
-        let held = held.dynset(&map, SetUpdate::Update, &key, value, millis);
-        let held = self.translate(held, value, port);
+        let held = rule().key(&mut key()).value_by_mark(&affinity, external, number);
+        let held = held.value_of(&members, number, address);
+        let held = held.dynset(&affinity, SetUpdate::Update, external, number, millis);
+        let held = self.translate(held, address, port);
 
-        // An update leaves the value of an element as it is.
-        let mut key = client();
-        let stale = rule().key(&mut key).value_of(&map, &key, 0, value);
-        let stale = stale.dynset(&map, SetUpdate::Delete, &key, value, None);
+        // An update leaves the value of an element as it is. What value is deleted does not matter.
+        let stale = rule().key(&mut key()).mark_to(number);
+        let stale = stale.dynset(&affinity, SetUpdate::Delete, external, number, None);
 
-        let mut key = client().random(self.endpoints);
-        let (value, port) = (key.end(), key.after_address());
-        let chosen = rule().key(&mut key).value_of(&self.endpoints_map(), &key, 1, value);
-        let chosen = chosen.dynset(&map, SetUpdate::Update, &key, value, millis);
-        [held, stale, self.translate(chosen, value, port)]
+        let chosen = rule().key(&mut key()).random(self.endpoints, number);
+        let chosen = chosen.value_by_mark(&positions, number, number);
+        let chosen = chosen.value_of(&members, number, address);
+        let chosen = chosen.dynset(&affinity, SetUpdate::Update, external, number, millis);
+        [held, stale, self.translate(chosen, address, port)]
     }
 
     fn external(&self, key: Key) -> Key {
@@ -133,9 +137,9 @@ pub(super) fn restriction(family: Family, networks: &[IpNet]) -> [Rule; 3] {
     let restricted = of_family(sets::RESTRICTED, family);
     let allowed = |range| {
         let mut source = Key::of(family).source();
-        let rule = rule().key(&mut source).is_in(set.as_str(), &source, 0);
+        let rule = rule().key(&mut source).is_in(set.as_str(), source.first());
         let mut external = external_endpoint(Key::of(family), range);
-        rule.key(&mut external).by_key(&restricted, &external)
+        rule.key(&mut external).by_name(&restricted, RESTRICTED_TARGETS, &external)
     };
     [allowed(false), allowed(true), rule().drop()]
 }

@@ -184,6 +184,13 @@ pub enum NftExpr {
         /// Likewise.
         xor: Box<[u8]>,
     },
+    /// A constant goes to a register.
+    Constant {
+        /// At most 16 bytes (`struct nft_data`).
+        value: Box<[u8]>,
+        /// Where it goes.
+        to: Register,
+    },
     /// Holds if the register's bytes are equal to `value` (`negated`: if not).
     Compare {
         /// The register.

@@ -280,5 +280,9 @@ fn reject(fields: &Fields<'_>) -> Result<Option<NftExpr>, ParseError> {
 
 fn immediate(fields: &Fields<'_>) -> Result<Option<NftExpr>, ParseError> {
     let Some(data) = fields.get(immediate::DATA) else { return Ok(None) };
-    Ok(verdict(data)?.map(NftExpr::Verdict))
+    if let Some(verdict) = verdict(data)? {
+        return Ok(Some(NftExpr::Verdict(verdict)));
+    }
+    let (to, constant) = (fields.register(immediate::TO)?, value(data)?);
+    Ok(to.zip(constant).map(|(to, value)| NftExpr::Constant { value: value.into(), to }))
 }

@@ -82,6 +82,7 @@ fn reading() -> impl Strategy<Value = NftExpr> {
         (any::<u32>(), register()).prop_map(|(modulus, to)| NftExpr::Random { modulus, to }),
         (register(), register(), bytes(), bytes())
             .prop_map(|(from, to, mask, xor)| { NftExpr::Bitwise { from, to, mask, xor } }),
+        (bytes(), register()).prop_map(|(value, to)| NftExpr::Constant { value, to }),
     ]
 }
 

@@ -35,7 +35,7 @@ pub(in crate::nft) fn name(what: &NftExpr) -> &str {
         NftExpr::Masquerade => "masq",
         NftExpr::Reject(_) => "reject",
         NftExpr::Counter => "counter",
-        NftExpr::Verdict(_) => "immediate",
+        NftExpr::Constant { .. } | NftExpr::Verdict(_) => "immediate",
         NftExpr::Unknown(name) => name,
     }
 }
@@ -118,6 +118,10 @@ fn put_data(data: &mut MessageBuilder, what: &NftExpr) {
         }
         NftExpr::Reject(RejectWith::PortUnreachable) => {
             data.be32(reject::KIND, reject::ICMPX).byte(reject::CODE, reject::PORT_UNREACHABLE);
+        }
+        NftExpr::Constant { value, to } => {
+            put_register(data, immediate::TO, *to);
+            put_value(data, immediate::DATA, value);
         }
         NftExpr::Verdict(verdict) => {
             data.be32(immediate::TO, register::VERDICT);
