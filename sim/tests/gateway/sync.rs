@@ -102,7 +102,8 @@ fn one_changed_endpoint_touches_one_mapping() {
             table.chains.retain(|name, _| *name != chain);
         }
         for set in state.nft.iter_mut().flat_map(|table| table.sets.values_mut()) {
-            set.elements.retain(|key, _| !key.first.starts_with(&external));
+            set.elements
+                .retain(|key, _| !key.first.windows(external.len()).any(|at| at == &*external));
         }
         state
     };

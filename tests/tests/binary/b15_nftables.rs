@@ -103,7 +103,7 @@ fn a_plan_shows_sets_chains_and_rules_as_nft_does_until_they_are_there() {
         "+ table inet smartnat",
         "+ map services4",
         "+ chain services",
-        "+     ip daddr . meta l4proto . th dport map @services4 vmap @targets",
+        "+     (ip daddr . meta l4proto . th dport map @services4) vmap @targets",
         "+     type nat hook prerouting priority dstnat - 1; policy accept;",
     ] {
         assert!(said.out.contains(line), "{line:?} is missing in {said}");
@@ -173,7 +173,7 @@ spec:
   addresses: [EXTERNAL]
   serviceName: sticky
   ports:
-  - {port: 8080, servicePort: http}
+  - {port: 8081, servicePort: http}
   - {port: 7000, endPort: 7010, protocol: udp, servicePort: media}
 "#;
 

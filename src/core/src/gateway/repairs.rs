@@ -6,8 +6,8 @@ use super::READ_BACK_MILLIS;
 use crate::model::Timestamp;
 
 /// Repairs in [`READ_BACK_MILLIS`]: the rest of what others change in that time is put back
-/// together, in time for T17.
-const REPAIRS_AT_ONCE: u32 = 4;
+/// together, in time for T17. A person at a keyboard stays below.
+const REPAIRS_AT_ONCE: u32 = 20;
 
 /// How often others' changes were put back lately.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
