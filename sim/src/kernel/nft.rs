@@ -313,7 +313,7 @@ impl HeldTable {
             Err(problem) => return refuse(op, problem),
         }
         let expires = set.expiry(now, None);
-        let new = HeldElement { element: element.clone(), expires };
+        let new = HeldElement { element: element.clone(), expires, packets: 0 };
         let old = Arc::make_mut(set).swap(key, Some(new));
         Ok(Some(Undo::Element(name.clone(), key.clone(), old)))
     }

@@ -27,7 +27,7 @@ pub use host::observe_host;
 pub use kernel::{LinuxKernel, LinuxOptions, OpenError, RecordError, StateDir};
 pub use lock::{InstanceLock, LockError};
 pub use namespace::NetworkNamespace;
-pub use nft::{NftClient, OwnPort};
+pub use nft::{ElementCounter, NftClient, OwnPort};
 pub use privilege::is_privileged;
 pub use routing::Routing;
 pub use watch::{ChangeWatch, Changes};

@@ -2,9 +2,11 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::Command;
 use std::time::Duration;
 
 use smartnat::lab::wait_until;
+use smartnat_core::model::IptablesFlavour;
 use smartnat_core::model::Protocol::{Tcp, Udp};
 
 use crate::common::{SIDES, ask, ask_briefly, at, both_flavours, servers};
@@ -103,25 +105,6 @@ both_flavours!(it_is_ready_once_the_first_packet_is_served_and_not_before, |flav
     run.terminate();
 });
 
-#[test]
-fn with_nftables_the_metrics_answer_without_counts_of_rules() {
-    if !smartnat::lab::available() {
-        return;
-    }
-    let station = Station::new(smartnat_core::model::IptablesFlavour::Nft);
-    let _servers = servers(&station.lab);
-    echo(&station, &["10.244.1.11"]);
-    let mut command = station.serving("run");
-    command.env("SMARTNAT_BACKEND", "nftables");
-    let mut run = station.start(command);
-    run.wait_ready();
-    connect(&station, 2);
-    let text = metrics(&station);
-    assert_eq!(value(&text, "smartnat_traffic_read_failures_total"), Some(0.0), "{text}");
-    assert_eq!(value(&text, "smartnat_ready"), Some(1.0), "{text}");
-    run.terminate();
-}
-
 both_flavours!(what_keeps_it_from_serving_makes_it_unready_and_says_so, |flavour| {
     let station = Station::new(flavour);
     let mut command = station.command(&["run", "--uplink", "late0", "--manifests"]);
@@ -147,30 +130,50 @@ both_flavours!(what_keeps_it_from_serving_makes_it_unready_and_says_so, |flavour
     run.terminate();
 });
 
+/// `run` or `plan` with nftables.
+fn with_nftables(station: &Station, word: &str) -> Command {
+    let mut command = station.serving(word);
+    command.env("SMARTNAT_BACKEND", "nftables");
+    command
+}
+
 both_flavours!(traffic_of_each_mapping_is_counted_and_outlives_a_change_of_endpoints, |flavour| {
     let station = Station::new(flavour);
+    assert_traffic_is_counted(&station, station.serving("run"));
+});
+
+#[test]
+fn with_nftables_traffic_of_each_mapping_is_counted_too() {
+    if smartnat::lab::available() {
+        let station = Station::new(IptablesFlavour::Nft);
+        assert_traffic_is_counted(&station, with_nftables(&station, "run"));
+    }
+}
+
+fn assert_traffic_is_counted(station: &Station, serving: Command) {
     let _servers = servers(&station.lab);
-    echo(&station, &["10.244.1.11"]);
+    echo(station, &["10.244.1.11"]);
     let first = SIDES[0].external;
     let restricted = mapping("closed", &[first], 9000, "echo");
     station.write("closed.yaml", &(restricted + "  allowedSources: [203.0.113.200/32]\n"));
     station.write("nobody.yaml", &mapping("nobody", &[first], 9001, "nobody"));
     station.sh("sysctl -qw net.netfilter.nf_conntrack_acct=1");
-    let run = station.serve();
-    let before = metrics(&station);
+    let mut run = station.start(serving);
+    run.wait_ready();
+    let before = metrics(station);
     let translated = new_connections("default/echo", "translated");
     assert_eq!(value(&before, &translated), Some(0.0), "{before}");
-    connect(&station, 4);
+    connect(station, 4);
     let outcome = ask(&station.lab, Udp, "client1", SIDES[0].source, at(first, 5353));
     assert!(outcome.is_answered(), "{outcome}");
-    wait_value(&station, &translated, 5.0);
+    wait_value(station, &translated, 5.0);
 
     let carried = |name: &str, direction: &str| {
         format!(
             "smartnat_mapping_{name}_total{{mapping=\"default/echo\",direction=\"{direction}\"}}"
         )
     };
-    let text = metrics(&station);
+    let text = metrics(station);
     for direction in ["in", "out"] {
         let packets = value(&text, &carried("packets", direction)).expect("it is counted");
         let bytes = value(&text, &carried("traffic_bytes", direction)).expect("it is counted");
@@ -185,22 +188,55 @@ both_flavours!(traffic_of_each_mapping_is_counted_and_outlives_a_change_of_endpo
         value(text, &new_connections(&format!("default/{mapping}"), verdict))
     };
     let told = wait_until(PATIENCE, || {
-        let text = metrics(&station);
+        let text = metrics(station);
         let refused = count(&text, "closed", "refused")? >= 1.0;
         let nobody = count(&text, "nobody", "nobody_home")? >= 1.0;
         (refused && nobody).then_some(text)
     });
-    let told = told.unwrap_or_else(|| panic!("{}", metrics(&station)));
+    let told = told.unwrap_or_else(|| panic!("{}", metrics(station)));
     assert_eq!(count(&told, "closed", "translated"), Some(0.0));
     assert_eq!(count(&told, "echo", "refused"), None, "{told}");
 
     // The rules of the port are written anew, and count from 0.
     station.write("service.yaml", &service("echo", &["10.244.1.12"]));
     assert!(station.wait_answer("client1", at(first, 8080), Some("pod2")));
-    let after = metrics(&station);
+    let after = metrics(station);
     assert!(value(&after, &translated).is_some_and(|n| n >= 5.0), "{after}");
     run.terminate();
-});
+}
+
+#[test]
+fn with_nftables_counts_outlive_changes_of_others_and_a_restart() {
+    if !smartnat::lab::available() {
+        return;
+    }
+    let station = Station::new(IptablesFlavour::Nft);
+    let _servers = servers(&station.lab);
+    echo(&station, &["10.244.1.11"]);
+    let mut run = station.start(with_nftables(&station, "run"));
+    run.wait_ready();
+    let translated = new_connections("default/echo", "translated");
+    connect(&station, 3);
+    let listed = || station.sh("nft list map inet smartnat services4");
+    assert!(listed().contains("counter packets"), "{}", listed());
+    // Another Mapping comes on the same address, and goes.
+    let first = SIDES[0].external;
+    station.write("another.yaml", &mapping("another", &[first], 9002, "echo"));
+    wait_value(&station, &new_connections("default/another", "translated"), 0.0);
+    station.delete("another.yaml");
+    connect(&station, 2);
+    wait_value(&station, &translated, 5.0);
+    let operations = run.stats().operations;
+    run.terminate();
+
+    let mut run = station.start(with_nftables(&station, "run"));
+    run.wait_ready();
+    assert!(operations > 0);
+    assert_eq!(run.stats().operations, 0, "what was counted is no difference");
+    connect(&station, 1);
+    wait_value(&station, &translated, 6.0);
+    run.terminate();
+}
 
 both_flavours!(repairs_operations_and_conditions_are_counted, |flavour| {
     let station = Station::new(flavour);

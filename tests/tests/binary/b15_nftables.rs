@@ -216,3 +216,31 @@ fn a_table_of_somebody_else_is_left_alone_and_named() {
         assert!(station.sh("nft list table inet smartnat").contains("chain theirs"));
     }
 }
+
+#[test]
+fn a_table_that_somebody_puts_in_place_of_ours_is_left_alone_until_it_is_gone() {
+    let Some(station) = station() else { return };
+    let _servers = servers(&station.lab);
+    let mut run = station.start(serving(&station, "run", "nftables"));
+    run.wait_ready();
+    let replace = || {
+        // At once, so that ours has no time to come back.
+        station.sh("nft delete table inet smartnat; add table inet smartnat; add chain inet smartnat theirs");
+        station.sh("nft list table inet smartnat")
+    };
+    let theirs = replace();
+    run.wait_line(&["table inet smartnat", "somebody else made it", "nft delete table"]);
+    run.wait_status(|status| !status.in_sync);
+    assert_eq!(station.sh("nft list table inet smartnat"), theirs);
+    station.sh("nft delete table inet smartnat");
+    run.wait_status(|status| status.in_sync);
+    assert!(is_answered(&station.lab));
+    run.terminate();
+
+    let theirs = replace();
+    let mut clean_up = station.bare(&["cleanup"]);
+    clean_up.env("SMARTNAT_BACKEND", "nftables");
+    let said = station.finish(clean_up).expect(1);
+    assert!(said.out.contains("somebody else made it"), "{said}");
+    assert_eq!(station.sh("nft list table inet smartnat"), theirs);
+}

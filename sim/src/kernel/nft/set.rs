@@ -19,6 +19,8 @@ pub struct HeldElement {
     pub element: NftElement,
     /// When it expires, if it does.
     pub expires: Option<Timestamp>,
+    /// Packets that found it, where the set counts; bytes are not modelled.
+    pub packets: u64,
 }
 
 /// A set or map as the kernel holds it.
@@ -290,6 +292,22 @@ impl HeldSet {
             None => Sought::Nothing,
             Some((_, found)) if key.is_known() => Sought::Found(found),
             Some(_) => Sought::Unclear,
+        }
+    }
+
+    /// The element that a packet's key finds, if any, counts it (`nft_set_elem_update_expr`).
+    pub(crate) fn count(&mut self, key: PartialKey<'_>, now: Timestamp) {
+        if !key.is_known() {
+            return;
+        }
+        let found = if self.spec.interval {
+            let mut alive = self.elements.iter().filter(|(_, held)| lives(held, now));
+            alive.find(|(held, _)| self.encloses(held, key)).map(|(held, _)| held.clone())
+        } else {
+            Some(NftKey::exact(key.bytes))
+        };
+        if let Some(held) = found.and_then(|key| self.elements.get_mut(&key)) {
+            held.packets += 1;
         }
     }
 

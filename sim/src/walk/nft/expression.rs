@@ -148,15 +148,27 @@ impl<'k> Walk<'k> {
         Ok(Value::known(&kind.to_ne_bytes()))
     }
 
+    /// The element that a look-up finds counts it, if its set counts.
+    fn count(&mut self, at: &Traversal<'k>, name: &NftName, key: Register) {
+        let set = self.nft.table(at.table).and_then(|table| table.set(name));
+        // Only then, since it may have to be copied.
+        if set.is_some_and(|set| set.spec().counter)
+            && let Some(set) = self.nft.set_mut(at.table, name)
+        {
+            set.count(at.registers.load(key, set.key_length()), self.now);
+        }
+    }
+
     /// `nft_lookup_eval`.
     fn look_into(
-        &self,
+        &mut self,
         at: &mut Traversal<'k>,
         name: &NftName,
         key: Register,
         result: LookupResult,
         deeds: &mut Deeds,
     ) -> Result<Held, Refusal> {
+        self.count(at, name, key);
         let Some(set) = self.nft.table(at.table).and_then(|table| table.set(name)) else {
             return Refusal::not_modelled(format!("a look-up in {name}, which is not there"));
         };
@@ -212,7 +224,10 @@ impl<'k> Walk<'k> {
             let refreshed = match held {
                 // Its value stays, and an element without a timeout has none from then on either.
                 Some(held) => HeldElement { expires: held.expires.and(expires), ..held },
-                None => HeldElement { element: NftElement { value, comment: None }, expires },
+                None => {
+                    let element = NftElement { value, comment: None };
+                    HeldElement { element, expires, packets: 0 }
+                }
             };
             set.swap(&key, Some(refreshed));
         }

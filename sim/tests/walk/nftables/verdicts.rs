@@ -82,6 +82,44 @@ fn an_element_gives_its_verdict_and_its_name() {
 }
 
 #[test]
+fn an_element_counts_the_packets_that_find_it() {
+    let side = SIDES[0];
+    let (mut rule, _) = external(side.family);
+    rule.push(lookup("counted", 0, LookupResult::Verdict));
+    let key = [NftType::address(side.family), NftType::Protocol, NftType::Port];
+    let of_port = |port| NftKey::exact(endpoint(side.server, Protocol::Tcp, port));
+    let accepts = || NftValue::Verdict(NftVerdict::Accept);
+    let counts = NftSetSpec { counter: true, ..NftSetSpec::exact(key, NftData::Verdict) };
+    let ops = [
+        set("counted", counts),
+        add("counted", of_port(80), accepts()),
+        add("counted", of_port(81), accepts()),
+        base("first", FORWARD, vec![rule]),
+    ];
+    let mut host = router();
+    nft(&mut host, &ops);
+    let send = |host: &mut SimHost, port| {
+        let packet = tcp((side.client, 1000 + port), (side.server, port), TcpFlags::SYN);
+        assert!(passes(host, packet));
+    };
+    let packets = |host: &SimHost| -> Vec<u64> {
+        let table = host.kernel.nft().ours().expect("a table");
+        let set = table.set(&"counted".into()).expect("a map");
+        set.elements().map(|(_, held)| held.packets).collect()
+    };
+    let before = host.kernel.nft().ours().expect("a table").observe();
+    for port in [80, 80, 82] {
+        send(&mut host, port);
+    }
+    assert_eq!(packets(&host), [2, 0]);
+    assert_eq!(host.kernel.nft().ours().expect("a table").observe(), before);
+    // A change of another element does not set it back.
+    nft(&mut host, &[NftOp::DeleteElement { set: "counted".into(), key: of_port(81) }]);
+    send(&mut host, 80);
+    assert_eq!(packets(&host), [3]);
+}
+
+#[test]
 fn intervals_hold_both_ends_in_every_field() {
     let side = SIDES[0];
     let one = NftSetSpec { interval: true, ..NftSetSpec::exact([NftType::Ipv4], NftData::Nothing) };

@@ -8,6 +8,7 @@ mod sets;
 
 pub use iptables::mark_chain_uplinks;
 pub(crate) use kept::{Shares, TouchedObjects};
+pub use nftables::counted;
 pub(crate) use nftables::{quarantine_set, rank, uplink_numbers};
 pub(crate) use routing::{routes as routing_routes, rules as routing_rules};
 

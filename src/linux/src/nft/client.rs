@@ -9,6 +9,7 @@ use smartnat_core::objects::nft::{
 };
 use smartnat_core::ops::{NftOp, OpError, OpErrorClass};
 
+use super::ElementCounter;
 use super::batch::{self, Batch, Specs};
 use super::decode::{self, Elements, TableHead};
 use super::encode;
@@ -83,6 +84,21 @@ impl NftClient {
             last = Some(table);
         }
         Err(failed(&NetlinkError::Unsteady))
+    }
+
+    /// What the elements of a set of ours without intervals have counted, in the order of their
+    /// keys; none where there is no such set, or nothing counts. Transient where the set changed at
+    /// every attempt to read it.
+    pub fn counters(&mut self, set: &NftName) -> Result<Vec<ElementCounter>, OpError> {
+        if self.head()?.is_none() {
+            return Ok(Vec::new());
+        }
+        match self.list_elements(set.as_str(), Elements::counters) {
+            Err(error) if error.class() == OpErrorClass::NotFound => Ok(Vec::new()),
+            listed => {
+                listed.map_err(|error| op_error(format_args!("set {set} of {OUR_TABLE}"), &error))
+            }
+        }
     }
 
     /// Executes all operations or none. An error is about the first one that the kernel refused.
@@ -182,11 +198,19 @@ impl NftClient {
         if spec.timeout.is_some() {
             return Ok(BTreeMap::new());
         }
-        let message = encode::list_elements(name.as_str())?;
+        self.list_elements(name.as_str(), |listed| listed.finish(spec))
+    }
+
+    /// Lists until `finish` has found nothing missing.
+    fn list_elements<T>(
+        &mut self,
+        set: &str,
+        finish: impl Fn(Elements) -> Option<T>,
+    ) -> Result<T, NetlinkError> {
+        let message = encode::list_elements(set)?;
         for _ in 0..ATTEMPTS {
-            let listed = self.socket.dump(&message, Elements::add)?;
-            if let Some(elements) = listed.finish(spec) {
-                return Ok(elements);
+            if let Some(finished) = finish(self.socket.dump(&message, Elements::add)?) {
+                return Ok(finished);
             }
         }
         Err(NetlinkError::Unsteady)

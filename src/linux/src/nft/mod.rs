@@ -2,6 +2,7 @@
 
 mod batch;
 mod client;
+mod counter;
 pub(crate) mod decode;
 mod encode;
 mod error;
@@ -10,4 +11,5 @@ mod protocol;
 mod types;
 
 pub use client::NftClient;
+pub use counter::ElementCounter;
 pub use port::OwnPort;

@@ -104,7 +104,9 @@ pub(super) mod element {
     pub(in crate::nft) const DATA: u16 = 2;
     pub(in crate::nft) const FLAGS: u16 = 3;
     pub(in crate::nft) const USERDATA: u16 = 6;
+    pub(in crate::nft) const EXPRESSION: u16 = 7;
     pub(in crate::nft) const KEY_END: u16 = 10;
+    pub(in crate::nft) const EXPRESSIONS: u16 = 11;
     /// `NFT_SET_ELEM_INTERVAL_END`: the interval before ends here, this key not included.
     pub(in crate::nft) const INTERVAL_END: u32 = 1;
     /// `NFT_SET_ELEM_CATCHALL`: for all keys that have no element of their own.
@@ -144,6 +146,12 @@ pub(super) mod register {
 pub(super) mod expression {
     pub(in crate::nft) const NAME: u16 = 1;
     pub(in crate::nft) const DATA: u16 = 2;
+}
+
+/// `NFTA_COUNTER_…`.
+pub(super) mod counter {
+    pub(in crate::nft) const BYTES: u16 = 1;
+    pub(in crate::nft) const PACKETS: u16 = 2;
 }
 
 /// `NFTA_PAYLOAD_…`, `enum nft_payload_bases`.

@@ -4,6 +4,7 @@
 mod common;
 
 mod changes;
+mod counters;
 mod foreign;
 mod large;
 mod round_trip;

@@ -23,7 +23,7 @@ pub use metrics::Metrics;
 pub use recorder::Recorder;
 pub use scrape::Scraper;
 pub use server::{MonitorError, Server, SnapshotSource};
-pub use traffic::{KernelTraffic, RuleCounts, Traffic, TrafficSource};
+pub use traffic::{EndpointCounter, KernelTraffic, RuleCounts, Traffic, TrafficSource};
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};

@@ -340,7 +340,7 @@ impl TrafficSource for Counting {
             packets: self.0,
             bytes: 60,
         };
-        Ok(RuleCounts { rules: vec![rule], flows: None })
+        Ok(RuleCounts { rules: vec![rule], ..RuleCounts::default() })
     }
 }
 
@@ -386,7 +386,9 @@ fn all_names() -> Vec<String> {
     metrics.read("objects", None);
     metrics.transaction(smartnat_core::ops::Domain::Sets, 1, None);
     let report = two_mappings();
-    monitor.traffic().add(&RuleCounts { rules: Vec::new(), flows: Some(Vec::new()) }, &report);
+    monitor
+        .traffic()
+        .add(&RuleCounts { flows: Some(Vec::new()), ..RuleCounts::default() }, &report);
     make_ready(&monitor, report);
     let text = monitor.render().expect("rendered");
     let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));

@@ -1,11 +1,13 @@
 //! What each Mapping has carried, from counters that the kernel keeps anyway.
 
+mod endpoints;
 mod kernel;
 mod ports;
 
 #[cfg(test)]
 mod tests;
 
+pub use endpoints::EndpointCounter;
 pub use kernel::KernelTraffic;
 
 use std::collections::BTreeMap;
@@ -18,6 +20,7 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::registry::Unit;
+use smartnat_core::lower::counted::Lot;
 use smartnat_core::model::ObjectKey;
 use smartnat_core::names::{fixed_chain, mapping_chain};
 use smartnat_core::objects::CHAIN_PREFIX;
@@ -26,13 +29,16 @@ use smartnat_core::status::StatusReport;
 use smartnat_linux::{FlowCount, FlowCounters, RuleCounter};
 
 use super::lock;
+use endpoints::{Endpoint, Last};
 use ports::Ports;
 
 /// What the kernel has counted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RuleCounts {
-    /// Rules of the nat table, which only the first packet of a connection meets.
+    /// Rules of the nat table of iptables, which only the first packet of a connection meets.
     pub rules: Vec<RuleCounter>,
+    /// Likewise with nftables, by external endpoint.
+    pub endpoints: Vec<EndpointCounter>,
     /// Connections of Mappings; `None` where the kernel does not count what they carry.
     pub flows: Option<Vec<FlowCounters>>,
 }
@@ -93,6 +99,7 @@ struct Sums {
     mappings: BTreeMap<ObjectKey, Carried>,
     /// Last values by a digest of their rule: the texts would take many times the space.
     rules: BTreeMap<u64, u64>,
+    endpoints: BTreeMap<Endpoint, Last>,
     /// Last values by a digest of their connection; `None` before the first reading.
     flows: Option<BTreeMap<u64, [FlowCount; 2]>>,
 }
@@ -106,8 +113,10 @@ impl Traffic {
             sums.mappings.entry(key.clone()).or_default();
         }
         sums.add_rules(&counts.rules, report);
+        let ports = Ports::of(report);
+        sums.add_endpoints(&counts.endpoints, &ports);
         match &counts.flows {
-            Some(flows) => sums.add_flows(flows, report),
+            Some(flows) => sums.add_flows(flows, &ports),
             None => sums.flows = None,
         }
     }
@@ -139,9 +148,28 @@ impl Sums {
         self.rules = values;
     }
 
+    fn add_endpoints(&mut self, counters: &[EndpointCounter], ports: &Ports<'_>) {
+        let mut before = std::mem::take(&mut self.endpoints);
+        for counter in counters {
+            let (address, protocol, port) = counter.endpoint;
+            let Some(key) = ports.at(address, protocol, port) else { continue };
+            let mut last = before.remove(&counter.endpoint).unwrap_or_default();
+            let more = last.follow(counter);
+            self.endpoints.insert(counter.endpoint, last);
+            let verdict = match counter.lot {
+                Lot::NobodyHome => Verdict::NobodyHome,
+                Lot::GoesOn | Lot::Refused => Verdict::Translated,
+            };
+            let sums = &mut self.mappings.entry(key.clone()).or_default().first_packets;
+            for (verdict, number) in [(verdict, more.allowed), (Verdict::Refused, more.refused)] {
+                let sum = &mut sums[verdict as usize];
+                *sum = sum.saturating_add(number);
+            }
+        }
+    }
+
     /// What connections carried before the first reading is not counted.
-    fn add_flows(&mut self, flows: &[FlowCounters], report: &StatusReport) {
-        let ports = Ports::of(report);
+    fn add_flows(&mut self, flows: &[FlowCounters], ports: &Ports<'_>) {
         let last = self.flows.take();
         let mut values = BTreeMap::new();
         for FlowCounters { flow, original, reply } in flows {
@@ -171,8 +199,8 @@ fn digest(value: &impl Hash) -> u64 {
 
 const NEW_CONNECTIONS: &str = "First packets of connections by Mapping: translated to an endpoint \
     (one a connection), refused by allowedSources or met by nobody home (one a packet, since none \
-    opens a connection). From rule counters; what a rule counted between the last scrape and its \
-    rewriting is lost";
+    opens a connection). From counters of rules or elements; what one counted between the last \
+    scrape and its rewriting is lost";
 const PACKETS: &str = "Packets of connections by Mapping, in from clients and out to them; egress is \
     left out. From \
     connection tracking, and only where net.netfilter.nf_conntrack_acct is 1; what a connection \

@@ -2,6 +2,7 @@
 //! elements, so the number of look-ups for a packet does not depend on their number.
 
 mod assemble;
+pub mod counted;
 mod frame;
 mod kept;
 mod names;

@@ -105,7 +105,7 @@ fn of_mappings(table: &mut TableBuilder, family: Family) {
     // (`nft_table_validate`).
     let named = || NftSetSpec::exact(external, values([Mark, InterfaceName]));
     set(SERVICES, NftSetSpec { counter: true, ..named() });
-    set(RESTRICTED, named());
+    set(RESTRICTED, NftSetSpec { counter: true, ..named() });
     // The external endpoint by which the range is known, after padding.
     let base = values([Mark, address, Protocol, Port]);
     set(RANGES, NftSetSpec { interval: true, ..NftSetSpec::exact(external, base) });

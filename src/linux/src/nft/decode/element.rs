@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use smartnat_core::objects::nft::{NftElement, NftKey, NftSetSpec, NftValue};
 
-use super::{comment, value, verdict};
-use crate::netlink::{Attributes, ParseError};
-use crate::nft::protocol::{element as attribute, elements};
+use super::{comment, find, value, verdict};
+use crate::netlink::{Attribute, Attributes, ParseError};
+use crate::nft::ElementCounter;
+use crate::nft::protocol::{counter, element as attribute, elements, expression};
 use crate::nft::types;
 
 /// The elements of a set as a listing builds them up, message by message.
@@ -22,6 +23,8 @@ struct Told {
     key_end: Option<Box<[u8]>>,
     flags: u32,
     element: NftElement,
+    /// Packets and bytes that matched it, where it counts.
+    counted: Option<(u64, u64)>,
 }
 
 impl Told {
@@ -57,6 +60,18 @@ impl Elements {
         let ends = self.told.iter().filter(|told| told.is_end()).count();
         let elements = self.elements(spec);
         (elements.len() == told - ends).then_some(elements)
+    }
+
+    /// What the elements of a set without intervals have counted. `None` likewise.
+    pub(crate) fn counters(self) -> Option<Vec<ElementCounter>> {
+        let counter = |told: Told| {
+            let (packets, bytes) = told.counted?;
+            let key = types::padded(&told.key);
+            Some(ElementCounter { key, value: told.element.value, packets, bytes })
+        };
+        let mut counters: Vec<ElementCounter> = self.told.into_iter().filter_map(counter).collect();
+        counters.sort_by(|a, b| a.key.cmp(&b.key));
+        counters.is_sorted_by(|a, b| a.key < b.key).then_some(counters)
     }
 
     fn elements(self, spec: &NftSetSpec) -> BTreeMap<NftKey, NftElement> {
@@ -115,6 +130,7 @@ fn element(attributes: Attributes<'_>) -> Result<Told, ParseError> {
         key_end: None,
         flags: 0,
         element: NftElement { value: NftValue::Nothing, comment: None },
+        counted: None,
     };
     for attribute in attributes {
         let attribute = attribute?;
@@ -130,8 +146,25 @@ fn element(attributes: Attributes<'_>) -> Result<Told, ParseError> {
                 }
             }
             attribute::USERDATA => told.element.comment = comment(attribute.value).map(Into::into),
+            attribute::EXPRESSION => told.counted = told.counted.or(counted(&attribute)?),
+            attribute::EXPRESSIONS => {
+                for item in attribute.nested() {
+                    told.counted = told.counted.or(counted(&item?)?);
+                }
+            }
             _ => {}
         }
     }
     Ok(told)
+}
+
+/// Packets and bytes of a counter; `None` for any other expression.
+fn counted(expression: &Attribute<'_>) -> Result<Option<(u64, u64)>, ParseError> {
+    let name = find(expression.nested(), expression::NAME)?;
+    let data = find(expression.nested(), expression::DATA)?;
+    let Some(data) = data.filter(|_| name.is_some_and(|name| name.text() == "counter")) else {
+        return Ok(None);
+    };
+    let number = |kind| find(data.nested(), kind)?.map_or(Ok(0), |number| number.be64());
+    Ok(Some((number(counter::PACKETS)?, number(counter::BYTES)?)))
 }

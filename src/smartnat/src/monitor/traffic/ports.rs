@@ -28,10 +28,14 @@ impl<'a> Ports<'a> {
         Self(ports)
     }
 
-    /// The Mapping of a connection's first packet. Ranges on one address never overlap (T19).
+    /// The Mapping of a connection's first packet.
     pub(super) fn owner(&self, original: &FlowTuple) -> Option<&'a ObjectKey> {
-        let port = original.destination_port();
-        let list = self.0.get(&(original.destination, original.protocol))?;
+        self.at(original.destination, original.protocol, original.destination_port())
+    }
+
+    /// The Mapping of an external endpoint. Ranges on one address never overlap (T19).
+    pub(super) fn at(&self, address: IpAddr, protocol: u8, port: u16) -> Option<&'a ObjectKey> {
+        let list = self.0.get(&(address, protocol))?;
         let after = list.partition_point(|(range, _)| range.first() <= port);
         let (range, key) = list.get(after.checked_sub(1)?)?;
         range.contains(port).then_some(*key)

@@ -1,15 +1,18 @@
 use std::net::IpAddr;
 
 use smartnat_core::compile::{UplinkNumbers, compile};
-use smartnat_core::lower::lower;
+use smartnat_core::lower::{DesiredObjects, counted, lower};
 use smartnat_core::model::{
-    ClusterState, Family, GatewayConfig, HostState, InterfaceAddress, Link, Mapping, MappingPort,
-    MappingSpec,
+    Backend, ClusterState, Family, GatewayConfig, HostState, InterfaceAddress, Link, Mapping,
+    MappingPort, MappingSpec,
 };
+use smartnat_core::objects::nft::NftName;
 use smartnat_core::objects::{Flow, FlowKey, FlowTuple, KernelState, Layer4, XtTable, XtTableId};
 use smartnat_core::status::{MappingStatus, PortStatus};
 use smartnat_core::xtables_text::render_rule;
+use smartnat_linux::ElementCounter;
 
+use super::endpoints::joined;
 use super::*;
 
 fn address(text: &str) -> IpAddr {
@@ -55,16 +58,15 @@ fn rule(name: &str, rule: &str, packets: u64) -> RuleCounter {
 }
 
 fn rules(rules: Vec<RuleCounter>) -> RuleCounts {
-    RuleCounts { rules, flows: None }
+    RuleCounts { rules, ..RuleCounts::default() }
 }
 
 fn carried(traffic: &Traffic, name: &str) -> Carried {
     lock(&traffic.0).mappings.get(&key(name)).copied().expect("it is counted")
 }
 
-/// The lowering decides where a first packet is counted; this fails when that changes.
-#[test]
-fn the_rules_of_a_lowered_mapping_are_told_apart_by_their_targets() {
+/// What a Mapping is lowered to whose Service is not there.
+fn lowered(backend: Backend, name: &str, sources: &[&str]) -> DesiredObjects {
     let link = Link {
         index: 2,
         up: true,
@@ -80,24 +82,29 @@ fn the_rules_of_a_lowered_mapping_are_told_apart_by_their_targets() {
     };
     let config = GatewayConfig { uplink_names: vec!["eth1".into()], ..GatewayConfig::default() };
     let mapping = Mapping {
-        key: key("echo"),
+        key: key(name),
         uid: String::new(),
         generation: 1,
         created: None,
         deleting: false,
         spec: MappingSpec {
             addresses: vec!["203.0.113.10".into()],
-            allowed_sources: vec!["192.0.2.0/24".into()],
+            allowed_sources: sources.iter().map(|source| (*source).to_owned()).collect(),
             service_name: "nobody".into(),
             ports: vec![MappingPort { port: Some(8080), ..MappingPort::default() }],
             ..MappingSpec::default()
         },
     };
-    let cluster =
-        ClusterState { mappings: [(key("echo"), mapping)].into(), ..ClusterState::default() };
+    let cluster = ClusterState { mappings: [(key(name), mapping)].into(), ..<_>::default() };
     let compiled =
         compile(&cluster, &host, &config, &UplinkNumbers::new(), &KernelState::default());
-    let objects = lower(&compiled.dataplane, smartnat_core::model::Backend::Iptables);
+    lower(&compiled.dataplane, backend)
+}
+
+/// The lowering decides where a first packet is counted; this fails when that changes.
+#[test]
+fn the_rules_of_a_lowered_mapping_are_told_apart_by_their_targets() {
+    let objects = lowered(Backend::Iptables, "echo", &["192.0.2.0/24"]);
     assert!(mapping_chain(&key("echo")).0.starts_with(kernel::MAPPING_CHAINS));
     let nat = &objects.xtables[&XtTableId { family: Family::V4, table: XtTable::Nat }];
     let texts = nat.chains[&mapping_chain(&key("echo"))].iter().map(|rule| {
@@ -113,6 +120,70 @@ fn the_rules_of_a_lowered_mapping_are_told_apart_by_their_targets() {
     let chain =
         smartnat_core::names::port_chain(&key("echo"), smartnat_core::model::Protocol::Tcp, port);
     assert_eq!(Verdict::of(&chain.0), Some(Verdict::Translated));
+}
+
+/// Likewise.
+#[test]
+fn the_elements_of_a_lowered_mapping_are_told_apart_by_what_they_carry() {
+    for (sources, permitted, refused) in [
+        (&[][..], None, false),
+        (&["192.0.2.0/24"], Some(7), false),
+        // Nobody of the address's family.
+        (&["2001:db8::/32"], None, true),
+    ] {
+        let objects = lowered(Backend::Nftables, "echo", sources);
+        let table = objects.nft.expect("a table");
+        let counted = |map: &NftName, packets| {
+            let map = &table.sets[map];
+            assert!(map.spec.counter, "{sources:?}");
+            let elements = map.elements.iter().map(move |(key, element)| ElementCounter {
+                key: key.first.clone(),
+                value: element.value.clone(),
+                packets,
+                bytes: 0,
+            });
+            elements.collect()
+        };
+        let arrivals = counted(&counted::arrivals(Family::V4), 9);
+        let of_sources = counted(&counted::permitted(Family::V4), 7);
+        let joined: Vec<_> = joined(Family::V4, arrivals, of_sources).collect();
+        let endpoint = (address("203.0.113.10"), 6, 8080);
+        let lot = if refused { Lot::Refused } else { Lot::NobodyHome };
+        assert_eq!(joined, [EndpointCounter { endpoint, lot, arrived: 9, permitted }]);
+    }
+}
+
+fn endpoint(port: u16, lot: Lot, arrived: u64, permitted: Option<u64>) -> EndpointCounter {
+    let protocol = if port < 6000 { 17 } else { 6 };
+    EndpointCounter { endpoint: (address("203.0.113.10"), protocol, port), lot, arrived, permitted }
+}
+
+#[test]
+fn first_packets_to_external_endpoints_are_their_mappings() {
+    let traffic = Traffic::default();
+    let count = |counters: Vec<EndpointCounter>| {
+        let counts = RuleCounts { endpoints: counters, ..RuleCounts::default() };
+        traffic.add(&counts, &one_mapping());
+        carried(&traffic, "echo").first_packets
+    };
+    // A range is known by its first port; of other ports there is no Mapping.
+    let others = endpoint(9090, Lot::GoesOn, 50, None);
+    let range = |arrived| endpoint(5060, Lot::GoesOn, arrived, None);
+    assert_eq!(
+        count(vec![endpoint(8080, Lot::GoesOn, 10, None), range(1), others.clone()]),
+        [11, 0, 0]
+    );
+    // The element was made anew, and has seen 3 since.
+    assert_eq!(count(vec![endpoint(8080, Lot::GoesOn, 3, None), range(2)]), [15, 0, 0]);
+    assert_eq!(count(vec![endpoint(8080, Lot::NobodyHome, 5, None), range(2)]), [15, 0, 2]);
+    assert_eq!(count(vec![endpoint(8080, Lot::Refused, 6, None), range(2)]), [15, 1, 2]);
+    // A list of sources: what it lets pass is counted, too.
+    let listed = |arrived, permitted| vec![endpoint(8080, Lot::GoesOn, arrived, Some(permitted))];
+    assert_eq!(count(listed(16, 4)), [19, 7, 2]);
+    assert_eq!(count(listed(20, 7)), [22, 8, 2]);
+    // That counter was made anew, so it does not say who was refused.
+    assert_eq!(count(listed(25, 1)), [27, 8, 2]);
+    assert_eq!(lock(&traffic.0).mappings.len(), 1);
 }
 
 #[test]
@@ -157,7 +228,7 @@ fn flow(id: u32, to: &str, port: u16, protocol: u8, packets: u64) -> FlowCounter
 }
 
 fn flows(flows: Vec<FlowCounters>) -> RuleCounts {
-    RuleCounts { rules: Vec::new(), flows: Some(flows) }
+    RuleCounts { flows: Some(flows), ..RuleCounts::default() }
 }
 
 #[test]
