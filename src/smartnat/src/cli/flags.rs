@@ -96,7 +96,7 @@ impl GatewayFlags {
 #[command(next_help_heading = "Kernel")]
 pub struct KernelFlags {
     /// What carries the dataplane; `auto` is nftables where the kernel has it, else iptables;
-    /// `simulated` is a dry run that needs no root [default: iptables]
+    /// `simulated` is a dry run that needs no root [default: auto]
     #[arg(long, value_name = "KIND", value_parser = BACKEND)]
     backend: Option<String>,
     /// Which iptables programs are used, never both [default: auto]
@@ -196,8 +196,8 @@ Examples:
 Without root, iptables or ipset it runs on the simulated kernel by itself, and says so; -o json has
 it as \"kernel\". Nothing outside its own namespaces is touched.")]
 pub struct DemoArgs {
-    /// What carries the packets [default: iptables, where it can be used]
-    #[arg(long, value_name = "KIND", value_parser = Hinted(&["iptables", "nftables", "simulated"]))]
+    /// What carries the packets [default: nftables, else iptables, where one can be used]
+    #[arg(long, value_name = "KIND", value_parser = Hinted(&["nftables", "iptables", "simulated"]))]
     backend: Option<String>,
     /// Which iptables programs are used, never both [default: auto]
     #[arg(long, value_name = "FLAVOUR", value_parser = FLAVOUR)]

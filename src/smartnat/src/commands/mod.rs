@@ -17,7 +17,7 @@ use crate::cli::{Cli, Command, OutputFormat};
 use crate::demo::{self, DemoError, DemoOptions, WhySimulated};
 use crate::error::{CommandError, Outcome};
 use crate::settings::Settings;
-use crate::{logging, output};
+use crate::{backend, logging, output};
 
 /// Does what the command line asks for.
 pub fn execute(
@@ -53,9 +53,9 @@ fn demo(settings: &Settings, format: OutputFormat) -> Result<Outcome, CommandErr
         (_, Some(_)) => None,
         (_, None) => demo::why_not_real(),
     };
-    let backend = match (settings.gateway.backend, settings.automatic_backend) {
-        (Backend::Nftables, false) => Backend::Nftables,
-        _ => options.backend,
+    let backend = match simulated {
+        Some(_) => options.backend,
+        None => backend::chosen(settings).gateway.backend,
     };
     let options = DemoOptions { backend, flavour: settings.flavour, simulated, ..options };
     let passed = demo::run(&options).map_err(failed)?;

@@ -14,7 +14,8 @@ use super::DemoError;
 use crate::lab::Lab;
 
 /// Programs that print the state, where they are there.
-const LISTINGS: [&[&str]; 9] = [
+const LISTINGS: [&[&str]; 10] = [
+    &["nft", "list", "table", "inet", "smartnat"],
     &["iptables-nft-save"],
     &["ip6tables-nft-save"],
     &["iptables-legacy-save"],

@@ -161,11 +161,8 @@ fn read_settings(
     problems: &mut Vec<Problem>,
 ) -> Settings {
     let backend = Reader::new(&given, problems).choice("backend", BACKENDS);
-    let (backend, automatic_backend) = match backend {
-        None => (Backend::Iptables, false),
-        Some(None) => (Backend::Nftables, true),
-        Some(Some(named)) => (named, false),
-    };
+    let named = backend.flatten();
+    let (backend, automatic_backend) = (named.unwrap_or(Backend::Nftables), named.is_none());
     let gateway = GatewayConfig { backend, ..read_gateway(&given, hostname, problems) };
     let mut read = Reader::new(&given, problems);
     let monitor = MonitorSettings::default();

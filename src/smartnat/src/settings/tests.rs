@@ -35,10 +35,11 @@ fn without_anything_given_the_defaults_hold() {
         settings.gateway,
         GatewayConfig {
             instance: "gw1".into(),
-            backend: Backend::Iptables,
+            backend: Backend::Nftables,
             ..GatewayConfig::default()
         }
     );
+    assert!(settings.automatic_backend);
     assert_eq!(settings.state_dir, Path::new(DEFAULT_STATE_DIR));
     assert_eq!(settings.lock_wait, DEFAULT_LOCK_WAIT);
     assert_eq!(settings.log_level, tracing::Level::INFO);
@@ -263,7 +264,7 @@ fn names_of_settings_are_distinct_and_derived() {
 #[test]
 fn the_backend_is_left_open_where_that_is_asked_for() {
     for (given, backend, open) in [
-        (None, Backend::Iptables, false),
+        (None, Backend::Nftables, true),
         (Some("auto"), Backend::Nftables, true),
         (Some("nftables"), Backend::Nftables, false),
         (Some("IPTABLES"), Backend::Iptables, false),

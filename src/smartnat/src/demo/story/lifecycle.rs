@@ -72,7 +72,7 @@ pub(super) fn clean_up(stage: &mut impl Stage) -> Result<Finding, DemoError> {
         format!("the gateway's own kernel does not answer: {outcome}")
     });
     finding.measured = format!(
-        "{lines} lines of iptables, ipset, rules, routes and sysctls compared, {} differ",
+        "{lines} lines of nftables, iptables, ipset, rules, routes and sysctls compared, {} differ",
         differences.len()
     );
     Ok(finding)
