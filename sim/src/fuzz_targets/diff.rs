@@ -121,6 +121,7 @@ fn assert_holds(observed: &KernelState, desired: &DesiredObjects) {
     };
     assert_eq!(strip(&observed.xtables), strip(&desired.xtables));
     assert_eq!(observed.sets, desired.sets);
+    assert_eq!(observed.nft, desired.nft);
     assert_eq!(observed.rules, desired.rules);
     assert_eq!(observed.routes, desired.routes);
     for (key, value) in &desired.sysctls {

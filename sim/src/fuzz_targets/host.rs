@@ -1,6 +1,6 @@
 //! Hosts, settings and what happens to a host, from choices.
 
-use smartnat_core::model::{Family, GatewayConfig, UplinkGateway};
+use smartnat_core::model::{Backend, Family, GatewayConfig, UplinkGateway};
 use smartnat_core::objects::{
     ChainName, RoutingRule, RuleAction, SetElement, SetKind, SetSpec, SysctlKey, XtRule, XtTable,
     XtTableId, XtTarget,
@@ -27,9 +27,11 @@ const DEFAULT_ROUTES: [(&str, &str, &str); 4] = [
 
 /// Settings that pass their own check.
 pub(super) fn config(c: &mut Choices<'_>) -> GatewayConfig {
-    let mut config =
-        GatewayConfig { uplink_pattern: "ext[0-9]+".into(), ..GatewayConfig::default() };
-    match c.below(8) {
+    let choice = c.below(256);
+    let backend = if choice < 128 { Backend::Iptables } else { Backend::Nftables };
+    let uplink_pattern = "ext[0-9]+".into();
+    let mut config = GatewayConfig { uplink_pattern, backend, ..GatewayConfig::default() };
+    match choice % 8 {
         1 => config.mark_mask = c.pick(&[0xffff_ffff, 0x1f, 0x8421_1248]),
         2 => config.egress = true,
         3 => config.masquerade = false,

@@ -1,21 +1,111 @@
 //! What other programs do to the kernel, ours and theirs, from choices.
 
 use smartnat_core::model::Family;
+use smartnat_core::objects::nft::{
+    NftChain, NftData, NftExpr, NftKey, NftRule, NftSetSpec, NftTable, NftType, NftVerdict,
+};
 use smartnat_core::objects::{
     ROUTE_PROTOCOL, SetElement, SetName, SysctlKey, XtMatch, XtRule, XtTable, XtTableId, XtTarget,
 };
-use smartnat_core::ops::{Domain, NetworkOp, Transaction};
+use smartnat_core::ops::{Domain, NetworkOp, NftOp, Transaction};
 
 use super::choices::Choices;
 use crate::SimKernel;
-use crate::kernel::Policy;
+use crate::kernel::{HeldTable, Policy};
 
 /// Comment of rules of others.
 const OTHERS: &str = "others";
 
 /// Something of ours is changed or deleted; what the kernel refuses, does not happen.
 pub(super) fn with_ours(c: &mut Choices<'_>, kernel: &mut SimKernel) -> String {
-    match c.below(8) {
+    match (c.below(8), kernel.nft().ours().map(HeldTable::observe)) {
+        (0..=3 | 7, Some(table)) => with_our_table(c, kernel, &table),
+        (number, _) => with_other_objects(c, kernel, number),
+    }
+}
+
+/// Chains, rules, sets and elements of our table of nftables.
+fn with_our_table(c: &mut Choices<'_>, kernel: &mut SimKernel, table: &NftTable) -> String {
+    let ops = match c.below(6) {
+        0 => delete_element(c, table),
+        1 => add_element(c, table),
+        2 => change_chain(c, table),
+        3 => vec![NftOp::CreateSet {
+            name: OTHERS.into(),
+            spec: NftSetSpec::exact([NftType::Mark], NftData::Nothing),
+        }],
+        4 => jump_to_ours(c, table),
+        _ => vec![NftOp::DeleteTable],
+    };
+    let ops: Vec<NetworkOp> = ops.into_iter().map(NetworkOp::Nft).collect();
+    let text = format!("{ops:?}");
+    let done = kernel.interfere(&Transaction { domain: Domain::Nftables, ops });
+    format!("{text}: {}", done.is_ok())
+}
+
+/// One of the first elements of a set goes.
+fn delete_element(c: &mut Choices<'_>, table: &NftTable) -> Vec<NftOp> {
+    let elements = table.sets.iter().filter_map(|(set, held)| {
+        let (key, _) = held.elements.iter().next()?;
+        Some(NftOp::DeleteElement { set: set.clone(), key: key.clone() })
+    });
+    one_of(c, elements)
+}
+
+/// A set gets a key that is none, with what another element has.
+fn add_element(c: &mut Choices<'_>, table: &NftTable) -> Vec<NftOp> {
+    let elements = table.sets.iter().filter_map(|(set, held)| {
+        let (key, element) = held.elements.iter().next()?;
+        let beyond = |key: &[u8]| key.iter().map(|_| 0xfe).collect::<Vec<u8>>();
+        let last = key.last.as_deref().map(|key| beyond(key).into());
+        let key = NftKey { first: beyond(&key.first).into(), last };
+        Some(NftOp::AddElement { set: set.clone(), key, element: element.clone() })
+    });
+    one_of(c, elements)
+}
+
+/// A chain loses all rules or its last one, or gets one.
+fn change_chain(c: &mut Choices<'_>, table: &NftTable) -> Vec<NftOp> {
+    let chains: Vec<_> = table.chains.iter().collect();
+    if chains.is_empty() {
+        return Vec::new();
+    }
+    let (name, chain) = c.pick(&chains);
+    let mut chain = chain.clone();
+    match c.below(3) {
+        0 => chain.rules.clear(),
+        1 => {
+            chain.rules.pop();
+        }
+        _ => chain.rules.insert(0, accept()),
+    }
+    vec![NftOp::PutChain { name: name.clone(), chain }]
+}
+
+/// A chain that is none of ours leads to one of ours, and looks into a set.
+fn jump_to_ours(c: &mut Choices<'_>, table: &NftTable) -> Vec<NftOp> {
+    let below: Vec<_> = table.chains.iter().filter(|(_, chain)| chain.base.is_none()).collect();
+    if below.is_empty() {
+        return Vec::new();
+    }
+    let (name, _) = c.pick(&below);
+    let jump = NftExpr::Verdict(NftVerdict::Jump(name.clone()));
+    let rules = vec![NftRule { expressions: vec![jump], comment: None }];
+    vec![NftOp::PutChain { name: OTHERS.into(), chain: NftChain { base: None, rules } }]
+}
+
+fn one_of(c: &mut Choices<'_>, ops: impl Iterator<Item = NftOp>) -> Vec<NftOp> {
+    let ops: Vec<NftOp> = ops.collect();
+    if ops.is_empty() { ops } else { vec![c.pick(&ops)] }
+}
+
+fn accept() -> NftRule {
+    let expressions = vec![NftExpr::Verdict(NftVerdict::Accept)];
+    NftRule { expressions, comment: Some(OTHERS.into()) }
+}
+
+fn with_other_objects(c: &mut Choices<'_>, kernel: &mut SimKernel, number: usize) -> String {
+    match number {
         0..=2 => with_our_rules(c, kernel),
         3 => with_our_sets(c, kernel),
         4 => {

@@ -84,6 +84,11 @@ impl RandomNft {
         ops
     }
 
+    /// An element of one of the sets.
+    pub fn element(&mut self) -> NftOp {
+        self.add_element()
+    }
+
     /// What is committed together.
     pub fn batch(&mut self) -> Vec<NftOp> {
         if self.one_in(40) {
@@ -189,8 +194,8 @@ fn sets() -> Vec<(NftName, NftSetSpec)> {
         ("by-mark", exact(&[Mark], NftData::Verdict)),
         ("by-input", exact(&[InterfaceName], NftData::Verdict)),
         ("services", counted),
-        ("endpoints", exact(&[Ipv4, Protocol, Port], values(&[Ipv4, Port]))),
-        ("endpoints6", exact(&[Ipv6, Port], values(&[Ipv6]))),
+        ("endpoints", exact(&[Ipv4], values(&[Ipv4, Port]))),
+        ("endpoints6", exact(&[Ipv6], values(&[Ipv6]))),
         ("sources", intervals(&[Ipv4], NftData::Nothing)),
         ("sources6", intervals(&[Ipv6], values(&[Mark]))),
         ("by-port", intervals(&[Port], NftData::Verdict)),

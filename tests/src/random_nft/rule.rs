@@ -205,17 +205,13 @@ impl RandomNft {
             return draft.push(NftExpr::Masquerade);
         }
         let family = self.pick(&Family::ALL);
-        let (set, key, address): (_, &[NftType], _) = match family {
-            Family::V4 => {
-                ("endpoints", &[NftType::Ipv4, NftType::Protocol, NftType::Port], Register(4))
-            }
-            Family::V6 => ("endpoints6", &[NftType::Ipv6, NftType::Port], Register(8)),
+        let (set, address) = match family {
+            Family::V4 => ("endpoints", Register(4)),
+            Family::V6 => ("endpoints6", Register(8)),
         };
         draft.of(family);
         draft.free = 0;
-        for kind in key {
-            self.read_bare(draft, *kind);
-        }
+        self.read_bare(draft, NftType::address(family));
         let result = LookupResult::Value(address);
         draft.push(NftExpr::Lookup { set: set.into(), key: Register(0), result });
         let kind = if at_the_end { NatKind::Source } else { NatKind::Destination };

@@ -7,6 +7,7 @@ mod cases;
 mod explained;
 mod octets;
 mod packets;
+mod rules;
 mod scene;
 mod wire;
 

@@ -4,17 +4,19 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use smartnat::lab::Lab;
 use smartnat_core::compile::{adopt_numbers, sysctl_scope};
 use smartnat_core::explain;
 use smartnat_core::marks::MarkLayout;
 use smartnat_core::model::{
     Backend, ClusterObject, ClusterState, Family, GatewayConfig, IptablesFlavour,
 };
-use smartnat_core::objects::{ObservationScope, XtTable, XtTableId, XtTarget};
-use smartnat_core::ops::Kernel as _;
+use smartnat_core::nft_text::render_table;
+use smartnat_core::objects::{ObservationScope, SysctlKey, XtTable, XtTableId, XtTarget};
+use smartnat_core::ops::{Kernel as _, NftOp, OpError};
 use smartnat_core::xtables_text::parse_rule;
-use smartnat_linux::XtablesSettings;
 use smartnat_linux::survey::obstacles;
+use smartnat_linux::{NftClient, XtablesSettings};
 use smartnat_sim::kernel::Policy;
 use smartnat_sim::topology::{Host, Topology};
 use smartnat_sim::walk::{Network, NftAction, Outcome, Packet, Payload, SimHost, Step, Trace};
@@ -149,9 +151,7 @@ impl Scene {
     ) {
         self.rig.clean_up();
         self.clear_foreign();
-        for family in ["ipv4", "ipv6"] {
-            self.rig.lab.command("gateway", &["conntrack", "-F", "-f", family]).expect("a flush");
-        }
+        self.forget_connections();
         self.simulated = simulated_host(self.ruleset);
         for one in foreign {
             self.add_foreign(one);
@@ -167,6 +167,65 @@ impl Scene {
         self.wire.everything_so_far();
         (self.cluster, self.config) = (ClusterState::default(), config);
         self.tell(objects);
+    }
+
+    /// Nobody decides any more what the kernels hold; both forward.
+    pub(crate) fn without_gateway(&mut self) {
+        self.rig.clean_up();
+        self.rig.kill();
+        for key in ["net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"] {
+            self.rig.lab.set_sysctl("gateway", key, "1").expect("forwarding");
+        }
+    }
+
+    /// Without a gateway: both kernels know no table and no connection.
+    pub(crate) fn forget(&mut self) {
+        let delete = || -> Result<(), OpError> {
+            let mut client = NftClient::open()?;
+            match client.observe()? {
+                Some(_) => client.apply(&[NftOp::DeleteTable]),
+                None => Ok(()),
+            }
+        };
+        self.rig.lab.run("gateway", delete).expect("the namespace").expect("the table goes");
+        self.forget_connections();
+        self.simulated = simulated_host(self.ruleset);
+        for family in Family::ALL {
+            let key = SysctlKey::Forwarding(family);
+            self.simulated.kernel.write_sysctl(&key, "1").expect("it exists");
+        }
+        self.wire.everything_so_far();
+    }
+
+    fn forget_connections(&self) {
+        for family in ["ipv4", "ipv6"] {
+            self.rig.lab.command("gateway", &["conntrack", "-F", "-f", family]).expect("a flush");
+        }
+    }
+
+    pub(crate) fn lab(&self) -> &Lab {
+        &self.rig.lab
+    }
+
+    pub(crate) fn kernel(&mut self) -> &mut SimKernel {
+        &mut self.simulated.kernel
+    }
+
+    /// Our table, as `nft` would print it.
+    pub(crate) fn table_text(&self) -> String {
+        let table = self.simulated.kernel.nft().ours();
+        table.map(|table| render_table(&table.observe())).unwrap_or_default()
+    }
+
+    /// A packet comes in on both, where nothing is left to chance. `None`: it is not modelled what
+    /// would become of it.
+    pub(crate) fn exchange_modelled(
+        &mut self,
+        interface: &str,
+        packet: &Packet,
+    ) -> Option<Comparison> {
+        self.simulated.clone().receive(interface, *packet).ok()?;
+        Some(self.exchange(interface, packet))
     }
 
     /// What `explain` goes by on this host.

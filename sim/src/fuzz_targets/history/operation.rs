@@ -3,7 +3,7 @@
 use smartnat_core::dataplane::Dataplane;
 use smartnat_core::flows::Permissions;
 use smartnat_core::gateway::Input;
-use smartnat_core::model::Family;
+use smartnat_core::model::{Backend, Family};
 use smartnat_core::objects::{Flow, FlowKey, FlowTuple, Layer4};
 use smartnat_core::ops::OpErrorClass;
 
@@ -174,10 +174,29 @@ fn fails(c: &mut Choices<'_>, run: &mut Run) {
         run.driver.kernel.fail_reads(times, class);
         return;
     }
-    let matcher = if c.flag() { OpMatcher::kind(c.pick(&KINDS)) } else { OpMatcher::any() };
+    let matcher = if c.flag() {
+        OpMatcher::kind(of_backend(c.pick(&KINDS), run.config.backend))
+    } else {
+        OpMatcher::any()
+    };
     let (skip, times) = (c.below(16) as u64, c.maybe(&[1, 2, 8]));
     run.tell(format_args!("after {skip}, {times:?} times {matcher:?} fails: {class}"));
     run.driver.kernel.inject(Fault { matcher, skip, times, class });
+}
+
+/// With nftables all operations on chains and sets are of one kind.
+fn of_backend(kind: OpKind, backend: Backend) -> OpKind {
+    let of_host = matches!(
+        kind,
+        OpKind::AddRule
+            | OpKind::DeleteRule
+            | OpKind::PutRoute
+            | OpKind::DeleteRoute
+            | OpKind::SetSysctl
+            | OpKind::ForgetSysctl
+            | OpKind::DeleteFlow
+    );
+    if of_host || backend != Backend::Nftables { kind } else { OpKind::Nft }
 }
 
 /// A conntrack entry as a packet makes one that the dataplane of now lets pass.

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use smartnat_core::compile::{adopt_numbers, compile, sysctl_scope};
 use smartnat_core::diff::diff;
 use smartnat_core::flows::Permissions;
-use smartnat_core::gateway::EventKind;
+use smartnat_core::gateway::{EventKind, Input};
 use smartnat_core::lower::lower;
 use smartnat_core::marks::MarkLayout;
-use smartnat_core::model::GatewayConfig;
+use smartnat_core::model::{Backend, GatewayConfig};
 use smartnat_core::objects::{KernelState, ObservationScope};
 use smartnat_core::ops::Kernel;
 
@@ -35,6 +35,10 @@ pub(super) fn judge(mut run: Run) {
         run.restart();
     }
     run.host_changed(None);
+    if run.config.backend == Backend::Nftables {
+        // The kernel tells of every change of a table, if late.
+        run.give(Input::KernelChanged, None);
+    }
     run.pass(UNTIL_CALM);
     assert_converged(&run);
     assert_quiet(&mut run);
@@ -103,7 +107,7 @@ fn assert_like_fresh(run: &Run) {
         state.xtables.values_mut().for_each(|table| table.created_builtins.clear());
         let sysctls: BTreeMap<_, _> =
             state.sysctls.iter().map(|(key, s)| (key.clone(), s.value.clone())).collect();
-        (state.xtables, state.sets, state.rules, state.routes, sysctls)
+        ((state.xtables, state.nft), state.sets, state.rules, state.routes, sysctls)
     };
     let (built, wanted) = (plain(built), plain(wanted));
     assert_eq!(built.0, wanted.0, "P9:\n{}", run.report());
