@@ -221,13 +221,12 @@ impl<'k> Walk<'k> {
                 return Ok(Held::No);
             }
             let expires = set.expiry(now, change.timeout);
+            let element = NftElement { value, comment: None };
+            let new = HeldElement { element, expires, packets: 0 };
             let refreshed = match held {
                 // Its value stays, and an element without a timeout has none from then on either.
                 Some(held) => HeldElement { expires: held.expires.and(expires), ..held },
-                None => {
-                    let element = NftElement { value, comment: None };
-                    HeldElement { element, expires, packets: 0 }
-                }
+                None => new,
             };
             set.swap(&key, Some(refreshed));
         }

@@ -28,7 +28,7 @@ fn what_is_read_while_it_changes_was_so_at_one_moment_or_is_an_error_to_try_agai
     in_namespace(|| {
         let [drops, accepts] = [NftVerdict::Drop, NftVerdict::Accept].map(|v| all(&v));
         let begin =
-            vec![NftOp::CreateTable, create("verdicts", exact(&[NftType::Ipv4], NftData::Verdict))];
+            [NftOp::CreateTable, create("verdicts", exact(&[NftType::Ipv4], NftData::Verdict))];
         let first = [&begin[..], &drops[MANY as usize..]].concat();
         let (mut reader, mut writer) = (open(), open());
         apply(&mut writer, &first);
