@@ -6,7 +6,9 @@ use ipnet::IpNet;
 use proptest::prelude::*;
 use smartnat_core::marks::MarkLayout;
 use smartnat_core::model::{ClusterObject, Protocol};
-use smartnat_core::objects::nft::{CtKey, MetaKey, NftExpr, NftRule, NftType};
+use smartnat_core::objects::nft::{
+    CtKey, LookupResult, MetaKey, NftExpr, NftRule, NftType, Register, SetUpdate,
+};
 use smartnat_core::objects::{XtMatch, XtTarget};
 use smartnat_sim::SimHost;
 use smartnat_sim::oracle::{Expectation, Origin, Probe, ProbeKind};
@@ -193,6 +195,19 @@ fn marks_of(rule: &NftRule) -> Vec<(u32, u32)> {
             [NftExpr::Bitwise { mask, .. }, NftExpr::Lookup { .. }, ..] => {
                 marks.push((0, number(mask)));
             }
+            // The mark is saved, carries a number, and is what it was.
+            [
+                NftExpr::Lookup { result: LookupResult::Value(number), .. },
+                NftExpr::SetMark { from },
+                NftExpr::Meta { key: MetaKey::Mark, to },
+                NftExpr::SetMark { from: saved },
+                ..,
+            ] if number == from && from == to && is_in(expression, *saved) => {
+                marks.extend([(0, 0); 2])
+            }
+            [NftExpr::SetMark { .. }, ..] if marks.ends_with(&[(0, 0); 2]) => {}
+            // What is deleted from a map does not depend on it.
+            [NftExpr::Dynset { update: SetUpdate::Delete, .. }, ..] => {}
             other => panic!("P5: a mark is used as a whole: {other:?}"),
         }
     }
@@ -200,6 +215,10 @@ fn marks_of(rule: &NftRule) -> Vec<(u32, u32)> {
     let set = rule.expressions.iter().filter(is_set).count();
     assert!(set <= marks.len(), "P5: a mark is set from nothing: {rule:?}");
     marks
+}
+
+fn is_in(read: &NftExpr, register: Register) -> bool {
+    matches!(read, NftExpr::Meta { to, .. } if *to == register)
 }
 
 /// Four bytes in the host's order.
