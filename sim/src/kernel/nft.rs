@@ -248,24 +248,23 @@ impl HeldTable {
 
     fn put_chain(&mut self, op: &NftOp, name: &NftName, chain: &NftChain) -> Result<Undo, OpError> {
         let mut chain = chain.clone();
-        if let Some(base) = chain.base {
-            chain::check_base(base).or_else(|problem| invalid(op, problem))?;
-        }
         if let Some(held) = self.chains.get(name) {
             match (held.base, chain.base) {
                 // nf_tables_updchain: without a hook in the message nothing about it changes.
                 (base, None) => chain.base = base,
                 // It has no policy to change.
                 (None, Some(_)) => return invalid(op, "it is no base chain"),
-                (Some(held), Some(wanted)) if held.kind != wanted.kind => {
-                    return exists(op, "its type can't be changed");
-                }
                 (Some(held), Some(wanted)) => {
                     if (held.hook, held.priority) != (wanted.hook, wanted.priority) {
                         return invalid(op, "its hook and priority can't be changed");
                     }
+                    if held.kind != wanted.kind {
+                        return exists(op, "its type can't be changed");
+                    }
                 }
             }
+        } else if let Some(base) = chain.base {
+            chain::check_base(base).or_else(|problem| invalid(op, problem))?;
         }
         // Its rules may lead to it: it comes into being, or is emptied, ahead of them.
         let empty = Arc::new(NftChain { base: chain.base, rules: Vec::new() });
