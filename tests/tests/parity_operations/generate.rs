@@ -90,7 +90,7 @@ impl Generator {
 
     fn op(&mut self, domain: Domain) -> NetworkOp {
         match domain {
-            Domain::Xtables(id) => self.xtables_op(id),
+            Domain::Xtables(id) | Domain::OtherXtables(id) => self.xtables_op(id),
             Domain::Sets => self.set_op(),
             Domain::Nftables => NetworkOp::Nft(NftOp::CreateTable),
             Domain::Routing => self.routing_op(),
