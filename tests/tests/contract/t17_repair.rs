@@ -147,7 +147,15 @@ fn damages(table: &NftTable) -> Vec<Vec<NftOp>> {
 }
 
 on_both_arms!(another_position_among_foreign_rules_is_no_drift, |arms| {
-    let mut arm = arms.start(&standard(StandardOptions::default()), config(), Vec::new());
+    let mut arm = arms.build(&standard(StandardOptions::default()));
+    // With nftables ours is there only beside others'.
+    arm.put(&Foreign::Rule {
+        table: FILTER4,
+        chain: "FORWARD",
+        rule: "-s 192.0.2.98/32 -j ACCEPT",
+    });
+    let start = arm.start(config(), Vec::new());
+    assert!(start.status.in_sync, "{:?}", start.events);
     let rule = "-s 192.0.2.99/32 -j ACCEPT";
     arm.damage(&Damage::InsertRule { table: FILTER4, chain: "FORWARD", rule });
     let look = arm.kernel_changed();
