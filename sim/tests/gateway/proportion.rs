@@ -85,7 +85,7 @@ impl Asked {
         let mut asked = Self::default();
         for output in outputs {
             match output {
-                Output::Observe(scope) if scope.netfilter == Netfilter::Nothing => asked.looks += 1,
+                Output::Observe(scope) if scope.netfilter == Netfilter::Untold => asked.looks += 1,
                 Output::Observe(_) => asked.listings += 1,
                 Output::Apply(transaction) => {
                     let ops = transaction.ops.iter().map(|op| op.describe(transaction.domain));
