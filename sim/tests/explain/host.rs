@@ -206,6 +206,8 @@ impl Circumstances {
         for foreign in &self.rules {
             foreign.put_into(&mut driver.kernel);
         }
+        // With nftables ours are accepted where others judge, once that is seen.
+        driver.kernel_changed();
         driver
     }
 
