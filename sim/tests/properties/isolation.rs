@@ -203,7 +203,7 @@ fn marks_of(rule: &NftRule) -> Vec<(u32, u32)> {
                 NftExpr::SetMark { from: saved },
                 ..,
             ] if number == from && from == to && is_in(expression, *saved) => {
-                marks.extend([(0, 0); 2])
+                marks.extend([(0, 0); 2]);
             }
             [NftExpr::SetMark { .. }, ..] if marks.ends_with(&[(0, 0); 2]) => {}
             // What is deleted from a map does not depend on it.
