@@ -450,7 +450,8 @@ fn held_in_table(lab: &Lab, client: &str) -> Vec<u32> {
     let elements = maps.filter_map(|object| object["map"]["elem"].as_array()).flatten();
     let left = elements.filter_map(|pair| {
         let key = &pair[0]["elem"];
-        let of_client = key["val"]["concat"][0].as_str() == Some(client);
+        let held = key["val"]["concat"].as_array().and_then(|fields| fields.last());
+        let of_client = held.and_then(Value::as_str) == Some(client);
         of_client.then(|| key["expires"].as_u64())?
     });
     left.map(|seconds| u32::try_from(seconds).expect("a time-out")).collect()

@@ -43,7 +43,7 @@ pub(super) fn held(kernel: &SimKernel, client: IpAddr) -> Vec<Timestamp> {
     let map = table.and_then(|table| table.set(&map.into()));
     let client = fields::address(client);
     let of_map = map.into_iter().flat_map(HeldSet::elements);
-    let of_map = of_map.filter(|(key, _)| key.first.starts_with(&client));
+    let of_map = of_map.filter(|(key, _)| key.first.ends_with(&client));
     of_sets.chain(of_map.filter_map(|(_, element)| element.expires)).collect()
 }
 
