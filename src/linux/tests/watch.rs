@@ -8,8 +8,9 @@ use std::time::Duration;
 use common::{add_uplink, in_namespace, sh};
 use smartnat_linux::{ChangeWatch, Changes};
 
-const HOST: Changes = Changes { host: true, kernel: false };
-const KERNEL: Changes = Changes { host: false, kernel: true };
+const HOST: Changes = Changes { host: true, kernel: false, nftables: false };
+const KERNEL: Changes = Changes { host: false, kernel: true, nftables: false };
+const NFTABLES: Changes = Changes { host: false, kernel: true, nftables: true };
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread()
@@ -62,10 +63,10 @@ fn tables_of_the_nft_flavour_are_watched_as_far_as_they_are_ours() {
             "iptables-nft -t nat -N SMARTNAT-TEST
              iptables-nft -t nat -A PREROUTING -j SMARTNAT-TEST",
         );
-        assert_eq!(changes, KERNEL);
-        assert_eq!(after(w, "iptables-nft -t nat -D PREROUTING 1"), KERNEL);
-        assert_eq!(after(w, "ip6tables-nft -t nat -N SMARTNAT-TEST"), KERNEL);
-        assert_eq!(after(w, "nft flush ruleset"), KERNEL);
+        assert_eq!(changes, NFTABLES);
+        assert_eq!(after(w, "iptables-nft -t nat -D PREROUTING 1"), NFTABLES);
+        assert_eq!(after(w, "ip6tables-nft -t nat -N SMARTNAT-TEST"), NFTABLES);
+        assert_eq!(after(w, "nft flush ruleset"), NFTABLES);
         sh("iptables-nft -t nat -N OTHER; iptables-nft -t nat -A OTHER -j RETURN");
         assert_eq!(w.pending().expect("readable"), Changes::default());
     });

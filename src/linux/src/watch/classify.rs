@@ -7,9 +7,10 @@ use super::Changes;
 use crate::netlink::Attributes;
 use crate::nft::OwnPort;
 
-const HOST: Changes = Changes { host: true, kernel: false };
-const KERNEL: Changes = Changes { host: false, kernel: true };
-const NOTHING: Changes = Changes { host: false, kernel: false };
+const HOST: Changes = Changes { host: true, kernel: false, nftables: false };
+const KERNEL: Changes = Changes { host: false, kernel: true, nftables: false };
+const NFTABLES: Changes = Changes { host: false, kernel: true, nftables: true };
+const NOTHING: Changes = Changes { host: false, kernel: false, nftables: false };
 
 const HEADER_BYTES: usize = 16;
 const NLMSG_OVERRUN: u16 = 4;
@@ -145,7 +146,7 @@ fn nftables_message(kind: u16, body: &[u8]) -> Option<Changes> {
         AF_INET | AF_INET6 => concerns_our_chains(kind & 0xff, body)?,
         _ => false,
     };
-    Some(if concerns_us { KERNEL } else { NOTHING })
+    Some(if concerns_us { NFTABLES } else { NOTHING })
 }
 
 /// Whether it is about something in our table. What rules add to sets is not told at all.

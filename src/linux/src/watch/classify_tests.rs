@@ -2,9 +2,10 @@ use super::Changes;
 use super::classify::{nftables_datagram, route_datagram};
 use crate::nft::OwnPort;
 
-const HOST: Changes = Changes { host: true, kernel: false };
-const KERNEL: Changes = Changes { host: false, kernel: true };
-const NOTHING: Changes = Changes { host: false, kernel: false };
+const HOST: Changes = Changes { host: true, kernel: false, nftables: false };
+const KERNEL: Changes = Changes { host: false, kernel: true, nftables: false };
+const NFTABLES: Changes = Changes { host: false, kernel: true, nftables: true };
+const NOTHING: Changes = Changes { host: false, kernel: false, nftables: false };
 
 fn message(kind: u16, body: &[u8]) -> Vec<u8> {
     let length = u32::try_from(16 + body.len()).expect("short");
@@ -77,18 +78,18 @@ fn in_nftables_only_our_chains_and_built_in_ones_that_bear_on_them_count() {
     let in_filter = || attribute(1, b"filter\0");
     let chain_of_rule = |name: &str| attribute(2, format!("{name}\0").as_bytes());
     let cases = [
-        (nft(6, 2, &[chain_of_rule("SMARTNAT-DNAT")]), KERNEL),
+        (nft(6, 2, &[chain_of_rule("SMARTNAT-DNAT")]), NFTABLES),
         (nft(6, 10, &[chain_of_rule("KUBE-SERVICES")]), NOTHING),
         (nft(6, 2, &[chain_of_rule("PREROUTING")]), NOTHING),
-        (nft(8, 2, &[chain_of_rule("PREROUTING")]), KERNEL),
+        (nft(8, 2, &[chain_of_rule("PREROUTING")]), NFTABLES),
         (nft(8, 2, &[chain_of_rule("KUBE-SERVICES")]), NOTHING),
-        (nft(6, 2, &[in_filter(), chain_of_rule("FORWARD")]), KERNEL),
+        (nft(6, 2, &[in_filter(), chain_of_rule("FORWARD")]), NFTABLES),
         (nft(6, 2, &[in_filter(), chain_of_rule("DOCKER")]), NOTHING),
-        (nft(3, 2, &[in_filter(), attribute(3, b"FORWARD\0")]), KERNEL),
+        (nft(3, 2, &[in_filter(), attribute(3, b"FORWARD\0")]), NFTABLES),
         (nft(3, 2, &[attribute(1, b"mangle\0"), attribute(3, b"FORWARD\0")]), NOTHING),
-        (nft(5, 2, &[attribute(3, b"SMARTNAT-X\0")]), KERNEL),
+        (nft(5, 2, &[attribute(3, b"SMARTNAT-X\0")]), NFTABLES),
         (nft(5, 2, &[attribute(3, b"KUBE-X\0")]), NOTHING),
-        (nft(2, 2, &[attribute(1, b"nat\0")]), KERNEL),
+        (nft(2, 2, &[attribute(1, b"nat\0")]), NFTABLES),
         (nft(2, 1, &[attribute(1, b"other\0")]), NOTHING),
         (nft(15, 0, &[]), NOTHING),
     ];
@@ -107,23 +108,23 @@ fn in_our_table_everything_counts_unless_it_was_our_client() {
     let own = OwnPort::default();
     for command in [0, 2, 3, 5, 6, 8, 9, 11, 12, 14] {
         let foreign = from(7, nft(command, 1, &[table("smartnat")]));
-        assert_eq!(nftables_datagram(&foreign, &own), KERNEL, "{command}");
+        assert_eq!(nftables_datagram(&foreign, &own), NFTABLES, "{command}");
         assert_eq!(nftables_datagram(&nft(command, 1, &[table("other")]), &own), NOTHING);
         assert_eq!(nftables_datagram(&nft(command, 0, &[table("smartnat")]), &own), NOTHING);
     }
     let nobodys = nft(2, 1, &[table("smartnat")]);
-    assert_eq!(nftables_datagram(&nobodys, &own), KERNEL);
+    assert_eq!(nftables_datagram(&nobodys, &own), NFTABLES);
     own.set(7);
     let ours = from(7, nft(12, 1, &[table("smartnat")]));
     assert_eq!(nftables_datagram(&ours, &own), NOTHING);
     let both = [ours, from(8, nft(12, 1, &[table("smartnat")]))].concat();
-    assert_eq!(nftables_datagram(&both, &own), KERNEL);
+    assert_eq!(nftables_datagram(&both, &own), NFTABLES);
 }
 
 #[test]
 fn all_messages_of_a_datagram_count() {
     let datagram = [rule(0), route(254, 4, 1), rule(83)].concat();
-    assert_eq!(route_datagram(&datagram), Changes::EVERYTHING);
+    assert_eq!(route_datagram(&datagram), HOST | KERNEL);
 }
 
 #[test]

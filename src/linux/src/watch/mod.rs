@@ -40,11 +40,13 @@ pub struct Changes {
     pub host: bool,
     /// Rules, routes or tables of ours, or what takes them along.
     pub kernel: bool,
+    /// Among them tables of nftables, be it those of iptables' nft flavour.
+    pub nftables: bool,
 }
 
 impl Changes {
     /// When notifications were lost, anything may have changed.
-    pub const EVERYTHING: Self = Self { host: true, kernel: true };
+    pub const EVERYTHING: Self = Self { host: true, kernel: true, nftables: true };
 
     /// Whether anything changed.
     pub fn any(self) -> bool {
@@ -56,7 +58,11 @@ impl BitOr for Changes {
     type Output = Self;
 
     fn bitor(self, other: Self) -> Self {
-        Self { host: self.host || other.host, kernel: self.kernel || other.kernel }
+        Self {
+            host: self.host || other.host,
+            kernel: self.kernel || other.kernel,
+            nftables: self.nftables || other.nftables,
+        }
     }
 }
 

@@ -16,8 +16,8 @@ use super::sample::{
 };
 use super::{apply, listing, observe, open};
 
-const NOTHING: Changes = Changes { host: false, kernel: false };
-const KERNEL: Changes = Changes { host: false, kernel: true };
+const NOTHING: Changes = Changes { host: false, kernel: false, nftables: false };
+const KERNEL: Changes = Changes { host: false, kernel: true, nftables: true };
 
 #[test]
 fn what_others_change_in_our_table_is_noticed_and_what_we_change_is_not() {

@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use smartnat_core::compile::uplink_names;
-use smartnat_core::model::{GatewayConfig, HostState};
+use smartnat_core::model::{Backend, GatewayConfig, HostState};
 use smartnat_core::ops::{OpError, OpErrorClass};
 use smartnat_linux::survey::forwarding_users;
 use smartnat_linux::{ChangeWatch, Changes, OwnPort, Routing, XtablesSettings, observe_host};
@@ -118,7 +118,11 @@ impl Follower {
             }
         }
         // After the host: that a route went with its link is no drift.
-        if changes.kernel {
+        // With nftables our own changes are none of these, and its table is not read regularly.
+        let by_others = changes.nftables && self.config.backend == Backend::Nftables;
+        if by_others {
+            self.to.send(Incoming::ReadAnew).await?;
+        } else if changes.kernel {
             self.to.send(Incoming::KernelChanged(noticed)).await?;
         }
         Ok(())

@@ -46,6 +46,9 @@ pub enum Incoming {
     Host(HostState),
     /// The kernel said at this moment that something of netfilter, rules or routes changed.
     KernelChanged(Instant),
+    /// Somebody else changed what the kernel may not be asked for again by itself, or a person
+    /// wants it read.
+    ReadAnew,
     /// Who needs forwarding beside us, for people, by family.
     ForwardingNeeded(BTreeMap<Family, Vec<String>>),
     /// What a survey found that is foreign and matters, for people.
@@ -216,6 +219,7 @@ impl Driver {
                     self.input(Input::KernelChanged);
                 }
             }
+            Incoming::ReadAnew => self.input(Input::KernelChanged),
             Incoming::ForwardingNeeded(needed) => self.input(Input::ForwardingNeeded(needed)),
             Incoming::Foreign(found) => self.journal.foreign(found, self.gateway.status()),
             // Whoever asked may have gone.

@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
 
 use smartnat_cluster::manifests::{
     ManifestError, ManifestProblem, ManifestStore, ManifestWatcher, Reload, WatchError,
@@ -112,7 +111,7 @@ impl Signals {
                 _ = self.hangup.recv() => {
                     tracing::info!("reading everything anew");
                     reload.notify_one();
-                    Incoming::KernelChanged(Instant::now())
+                    Incoming::ReadAnew
                 }
             };
             let ends = matches!(incoming, Incoming::Stop);

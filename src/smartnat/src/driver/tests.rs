@@ -186,6 +186,18 @@ async fn a_notification_from_before_the_last_reading_is_no_news_and_a_later_one_
 }
 
 #[tokio::test]
+async fn what_is_to_be_read_anew_is_read_however_soon_after_a_reading() {
+    let running = Running::start(u64::MAX).await;
+    running.begin().await;
+    running.ready().await;
+    let reads = running.reads.load(Ordering::SeqCst);
+    running.send(Incoming::ReadAnew).await;
+    until("one more reading", || running.reads.load(Ordering::SeqCst) > reads).await;
+    let (result, _dir) = running.stop().await;
+    assert_eq!(result, Ok(()));
+}
+
+#[tokio::test]
 async fn a_kernel_thread_that_ends_is_an_error_and_no_hang() {
     let running = Running::start(0).await;
     running.begin().await;

@@ -265,9 +265,9 @@ fn an_expression_that_does_more_than_ours_is_unknown() {
     assert_eq!(read("nat", |d| _ = d.be32(1, 1).be32(2, 2).be32(3, 8).be32(7, 4)), unknown("nat"));
     assert_eq!(read("masq", |d| _ = d.be32(1, 4)), unknown("masq"));
     assert_eq!(read("ct", |d| _ = d.be32(1, 8).be32(2, 3).byte(3, 0)), unknown("ct"));
-    // Loads a constant; looks up a value for no register; has a name alone.
+    // Loads a constant into no register; looks up a value for none; has a name alone.
     assert_eq!(
-        read("immediate", |d| _ = d.be32(1, 8).nest(2, |v| _ = v.bytes(1, &[1]))),
+        read("immediate", |d| _ = d.nest(2, |v| _ = v.bytes(1, &[1]))),
         unknown("immediate")
     );
     assert_eq!(read("lookup", |d| _ = d.string(1, "set").be32(2, 8).be32(3, 7)), unknown("lookup"));
