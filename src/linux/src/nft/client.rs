@@ -53,8 +53,10 @@ impl NftClient {
         self.socket.port()
     }
 
-    /// Our table as it was at one moment; `None` where there is none. Sets with a timeout come
-    /// without elements. Invalid where a table of that name is somebody else's; transient where
+    /// Our table; `None` where there is none. Sets with a timeout come without elements. What
+    /// changes meanwhile is noticed as far as the kernel tells; of a hash that grows between two
+    /// parts of a listing it may leave out elements, and the change's notification leads to another
+    /// reading. Invalid where a table of that name is somebody else's; transient where
     /// it changed at every attempt to read it.
     pub fn observe(&mut self) -> Result<Option<NftTable>, OpError> {
         let failed = |error: &NetlinkError| op_error(OUR_TABLE, error);
