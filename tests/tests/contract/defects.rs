@@ -58,14 +58,16 @@ fn assert_served_by(arm: &mut impl Arm, sides: &[super::common::Side], server: &
     }
 }
 
-on_both_arms_of_iptables!(clean_up_destroys_sets_after_the_rules_that_refer_to_them, |arms| {
+/// A Mapping with sources, affinity and egress.
+fn with_every_kind_of_object() -> Vec<ClusterObject> {
     let m = SIDES.iter().fold(open_to_all("echo"), |m, s| m.source(s.source));
-    let objects = [
-        echo_service().affinity(60).ready(&pod(1, Family::V4)).build(),
-        vec![m.tcp(8080).egress(true).build()],
-    ];
+    let service = echo_service().affinity(60).ready(&pod(1, Family::V4)).build();
+    [service, vec![m.tcp(8080).egress(true).build()]].concat()
+}
+
+on_both_arms_of_iptables!(clean_up_destroys_sets_after_the_rules_that_refer_to_them, |arms| {
     let mut arm = arms.build(&single());
-    arm.start(config(), objects.concat());
+    arm.start(config(), with_every_kind_of_object());
     let step = arm.clean_up();
     let kinds: Vec<EventKind> = step.events.iter().map(|e| e.kind).collect();
     assert_eq!(kinds, [EventKind::CleanedUp], "{:?}", step.events);
@@ -105,13 +107,8 @@ on_both_arms_of_iptables!(
 );
 
 on_both_arms_of_nftables!(clean_up_is_one_operation_whatever_refers_to_what, |arms| {
-    let m = SIDES.iter().fold(open_to_all("echo"), |m, s| m.source(s.source));
-    let objects = [
-        echo_service().affinity(60).ready(&pod(1, Family::V4)).build(),
-        vec![m.tcp(8080).egress(true).build()],
-    ];
     let mut arm = arms.build(&single());
-    arm.start(config(), objects.concat());
+    arm.start(config(), with_every_kind_of_object());
     // Somebody has a chain in our table that leads to each of ours.
     let table = arm.table().expect("our table");
     let below = table.chains.iter().filter(|(_, chain)| chain.base.is_none());
