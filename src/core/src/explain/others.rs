@@ -2,6 +2,7 @@
 
 use super::foreign::{Fate, Finding, Passing, Point};
 use super::outcome::{Cause, Progress, Stage};
+use super::route::LOOPBACK;
 use super::walk::Walk;
 use crate::model::Backend;
 use crate::objects::BuiltinHook;
@@ -114,6 +115,22 @@ impl Walk<'_> {
             }
             self.others_at(point, &packet)
         })
+    }
+
+    /// What others do to a packet that this host sends to itself: it comes back in by `lo`. Also
+    /// returns the packet as it was there.
+    pub(super) fn others_by_loopback(
+        &mut self,
+        out: Course,
+        back: Course,
+    ) -> Option<((Cause, Finding), Passing)> {
+        let sent = Passing { output: Some(LOOPBACK.to_owned()), ..self.first_packet() };
+        if let Some(met) = self.others_on(out, &sent) {
+            return Some((met, sent));
+        }
+        let arrives = Passing { input: sent.output, output: None, ..sent };
+        let met = self.others_on_arrival(&arrives).or_else(|| self.others_on(back, &arrives))?;
+        Some((met, arrives))
     }
 
     /// Whether nobody else's translation comes before ours: chains of nftables have a priority of

@@ -1,5 +1,6 @@
 //! Why a Mapping's port has no endpoint for new connections (T6, T9).
 
+use super::foreign::Finding;
 use super::others::Course;
 use super::outcome::{Cause, Stage, Verdict};
 use super::route::{LOOPBACK, is_own};
@@ -33,9 +34,7 @@ impl Walk<'_> {
             Protocol::Udp | Protocol::Sctp => "an ICMP port unreachable",
         };
         let way = self.router.look_up(self.question.source, self.uplink_mark(), LOOPBACK);
-        let course = if self.input().is_some() { Course::Answered } else { Course::Sent };
-        let packet = self.first_packet();
-        let verdict = if let Some((_, finding)) = self.others_on(course, &packet) {
+        let verdict = if let Some((_, finding)) = self.others_before_answer() {
             self.stop(
                 Stage::Others,
                 format!("it would get {answer}, but {} drops it", finding.what),
@@ -50,6 +49,18 @@ impl Walk<'_> {
             Verdict::Dropped
         };
         End::because(verdict, cause, text).mend(mend)
+    }
+
+    /// What others do to a packet before it is answered.
+    fn others_before_answer(&mut self) -> Option<(Cause, Finding)> {
+        let packet = self.first_packet();
+        if packet.input.is_some() {
+            return self.others_on(Course::Answered, &packet);
+        }
+        if !self.translates_first() {
+            return self.others_on(Course::Sent, &packet);
+        }
+        self.others_by_loopback(Course::Sent, Course::Answered).map(|(met, _)| met)
     }
 
     fn why_none(

@@ -6,7 +6,7 @@ use super::foreign::{Finding, Passing};
 use super::near::Near;
 use super::others::Course;
 use super::outcome::{Cause, Origin, Question, ReplyWay, Stage, Verdict};
-use super::route::{Hop, LOOPBACK, Way, holder};
+use super::route::{Hop, Way, holder};
 use super::walk::{End, Walk};
 use crate::dataplane::EgressPlane;
 use crate::model::{Family, Protocol};
@@ -43,20 +43,15 @@ impl<'a> Walk<'a> {
         End::well(Verdict::Host, text)
     }
 
-    /// What others do on the way to this host; what it sends to itself comes back in by `lo`.
+    /// What others do on the way to this host.
     fn others_before_host(&mut self) -> Option<End> {
-        let mut packet = self.first_packet();
-        if self.origin == Origin::Local {
-            packet.output = Some(LOOPBACK.to_owned());
-            if let Some(end) = self.hindered_on(Course::SentUnknown, &packet) {
-                return Some(end);
-            }
-            (packet.input, packet.output) = (packet.output, None);
-            if let Some((cause, finding)) = self.others_on_arrival(&packet) {
-                return Some(self.dropped_by_others(cause, finding, &packet));
-            }
-        }
-        self.hindered_on(Course::TakenInUnknown, &packet)
+        let met = if self.origin == Origin::Local {
+            self.others_by_loopback(Course::SentUnknown, Course::TakenInUnknown)
+        } else {
+            let packet = self.first_packet();
+            self.others_on(Course::TakenInUnknown, &packet).map(|met| (met, packet))
+        };
+        met.map(|((cause, finding), packet)| self.dropped_by_others(cause, finding, &packet))
     }
 
     /// What the guard lets through although nobody asked for it.
