@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use imbl::OrdMap;
+use imbl::ordmap::DiffItem;
 use serde::{Deserialize, Serialize};
 
 use crate::model::ObjectKey;
@@ -135,34 +137,53 @@ pub struct StatusReport {
     /// them yet.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unpublished: Vec<IpAddr>,
-    /// Mappings, admitted or not. Reports share those that did not change.
+    /// Mappings, admitted or not. Reports share what did not change, so that a copy costs nothing
+    /// and a comparison what changed.
     #[serde(with = "shared")]
-    pub mappings: BTreeMap<ObjectKey, Arc<MappingStatus>>,
+    pub mappings: MappingStatuses,
 }
+
+impl StatusReport {
+    /// Mappings whose status is another than `before`, with what it was and what it is; `None`
+    /// where there is none. The cost is that of what the two do not share.
+    pub fn changes_since<'a>(&'a self, before: &'a Self) -> impl Iterator<Item = Changed<'a>> {
+        before.mappings.diff(&self.mappings).map(|item| match item {
+            DiffItem::Add(key, now) => (key, None, Some(&**now)),
+            DiffItem::Update { old: (_, old), new: (key, now) } => {
+                (key, Some(&**old), Some(&**now))
+            }
+            DiffItem::Remove(key, old) => (key, Some(&**old), None),
+        })
+    }
+}
+
+/// A Mapping with its status before and now.
+pub type Changed<'a> = (&'a ObjectKey, Option<&'a MappingStatus>, Option<&'a MappingStatus>);
+
+/// Status of each Mapping.
+pub type MappingStatuses = OrdMap<ObjectKey, Arc<MappingStatus>>;
 
 /// Shared values, written out as what they are.
 mod shared {
     use std::collections::BTreeMap;
     use std::sync::Arc;
 
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+    use serde::{Deserialize, Deserializer, Serializer};
 
-    pub(super) fn serialize<S: Serializer, K: Serialize, V: Serialize>(
-        map: &BTreeMap<K, Arc<V>>,
+    use super::{MappingStatus, MappingStatuses};
+    use crate::model::ObjectKey;
+
+    pub(super) fn serialize<S: Serializer>(
+        map: &MappingStatuses,
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
         serializer.collect_map(map.iter().map(|(key, value)| (key, &**value)))
     }
 
-    pub(super) fn deserialize<'de, D, K, V>(
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
-    ) -> Result<BTreeMap<K, Arc<V>>, D::Error>
-    where
-        D: Deserializer<'de>,
-        K: Deserialize<'de> + Ord,
-        V: Deserialize<'de>,
-    {
-        let map = BTreeMap::<K, V>::deserialize(deserializer)?;
+    ) -> Result<MappingStatuses, D::Error> {
+        let map = BTreeMap::<ObjectKey, MappingStatus>::deserialize(deserializer)?;
         Ok(map.into_iter().map(|(key, value)| (key, Arc::new(value))).collect())
     }
 }

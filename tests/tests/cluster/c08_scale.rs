@@ -157,7 +157,7 @@ fn two_thousand_mappings_are_told_once() {
     eprintln!("all told within {:?}, {}", begin.elapsed().saturating_sub(SILENCE), memory(&run));
     let first = told.since(&before);
     let lists = [("endpointslices", 1), ("leases", 1), ("mappings", PAGES), ("services", 1)];
-    assert_eq!(first.of_verb("LIST"), lists.into());
+    assert_eq!(first.of_verb("LIST"), lists.into(), "{}", run.log());
     // What the instance says, and what the leader says of the whole.
     let needed = 2 * (ALL as u64 + 1) + assert_no_trouble_told(&fleet);
     assert_eq!(first.count("APPLY mappings/status"), needed, "{first:#?}");

@@ -299,11 +299,13 @@ impl Coordinator {
         }
         let before = self.report.take();
         let read_back = before.as_ref().is_some_and(|b| b.read_back == report.read_back);
-        for key in self.mappings.keys() {
-            let said_before = before.as_ref().and_then(|before| before.mappings.get(key));
-            if !read_back || said_before != report.mappings.get(key) {
-                self.dirty.insert(key.clone());
+        match before {
+            Some(before) if read_back => {
+                let changed = report.changes_since(&before).map(|(key, ..)| key);
+                let known = changed.filter(|key| self.mappings.contains_key(*key));
+                self.dirty.extend(known.cloned());
             }
+            _ => self.dirty.extend(self.mappings.keys().cloned()),
         }
         self.report = Some(report);
     }

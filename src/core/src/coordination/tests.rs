@@ -2,6 +2,7 @@
 
 mod trouble;
 
+use imbl::OrdMap;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -65,7 +66,7 @@ fn report(held: &[&str], serving: &[&str], released: bool) -> StatusReport {
         in_sync: true,
         read_back: true,
         uplinks: [("eth1".to_owned(), uplink)].into(),
-        mappings: [(key(), status.into())].into(),
+        mappings: OrdMap::unit(key(), status.into()),
         ..StatusReport::default()
     }
 }

@@ -14,7 +14,9 @@ use crate::lint::Violation;
 use crate::model::{ClusterState, Family, GatewayConfig, ObjectKey};
 use crate::ops::OpError;
 use crate::resolve::ResolvedPort;
-use crate::status::{Condition, MappingStatus, PortStatus, StatusReport, UplinkStatus, reason};
+use crate::status::{
+    Condition, MappingStatus, MappingStatuses, PortStatus, StatusReport, UplinkStatus, reason,
+};
 
 /// Remembers what was told.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -23,31 +25,8 @@ pub(super) struct Reporter {
     draft: StatusReport,
     /// Why the latest compilation does not go to the kernel (T21: then it is not programmed).
     held_back: Option<String>,
+    /// Shares with the draft what is in the kernel: a change costs what it changes.
     published: Option<StatusReport>,
-    /// What of the draft may differ from what was published.
-    news: News,
-}
-
-/// Mappings that there is something new to tell of.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-enum News {
-    /// All of them.
-    #[default]
-    Everything,
-    /// These.
-    Of(BTreeSet<ObjectKey>),
-}
-
-impl News {
-    fn add(&mut self, key: ObjectKey) {
-        if let Self::Of(keys) = self {
-            keys.insert(key);
-        }
-    }
-
-    fn take(&mut self) -> Self {
-        std::mem::replace(self, Self::Of(BTreeSet::new()))
-    }
 }
 
 impl Reporter {
@@ -63,7 +42,7 @@ impl Reporter {
         violations: &BTreeSet<Violation>,
     ) -> Vec<Event> {
         let Compiled { dataplane, admission, resolved, remarks, warnings } = compiled;
-        let mut mappings = BTreeMap::new();
+        let mut mappings = MappingStatuses::new();
         let held = |key| dataplane.mappings.get(key).map(|plane| &plane.addresses);
         for (key, rejection) in &admission.rejected {
             let status = status(cluster, key, Err(rejection), None, &[]);
@@ -78,7 +57,6 @@ impl Reporter {
         let before = |key| self.draft.mappings.get(key).map(|status| &**status);
         let events = mappings.iter().filter_map(|(key, s)| verdict(key, before(key), s));
         let events = events.collect();
-        self.news = News::Everything;
         self.held_back = violations.first().map(ToString::to_string);
         self.draft = StatusReport {
             instance: String::new(),
@@ -106,15 +84,13 @@ impl Reporter {
         for (key, outcome) in outcomes {
             let Some(Outcome { verdict: outcome, held, remarks }) = outcome else {
                 self.draft.mappings.remove(&key);
-                self.news.add(key);
                 continue;
             };
             let outcome = outcome.as_ref().map(|(mapping, resolved)| (mapping, &**resolved));
             let status = status(cluster, &key, outcome, Some(&held), &remarks);
             let before = self.draft.mappings.get(&key).map(|status| &**status);
             events.extend(verdict(&key, before, &status));
-            self.draft.mappings.insert(key.clone(), Arc::new(status));
-            self.news.add(key);
+            self.draft.mappings.insert(key, Arc::new(status));
         }
         events
     }
@@ -132,84 +108,34 @@ impl Reporter {
             (None, Some(failure)) => Some((reason::KERNEL_ERROR, failure.to_string())),
             (None, None) => Some((reason::PENDING, "not read back yet".into())),
         };
-        let mut head = StatusReport {
+        let mut report = StatusReport {
             instance: config.instance.clone(),
             in_sync: in_sync && self.draft.degraded.is_empty(),
             read_back: unprogrammed_since.is_none(),
-            degraded: self.draft.degraded.clone(),
-            uplinks: self.draft.uplinks.clone(),
-            unpublished: self.draft.unpublished.clone(),
-            mappings: BTreeMap::new(),
+            ..self.draft.clone()
         };
-        head.degraded.extend(failures.iter().map(ToString::to_string));
-        match (self.news.take(), &unprogrammed_since, &mut self.published) {
-            (News::Of(keys), None, Some(published)) if published.read_back => {
-                update(published, head, &self.draft.mappings, keys)
-            }
-            _ => self.publish_everything(head, unprogrammed_since),
-        }
-    }
-
-    fn publish_everything(
-        &mut self,
-        head: StatusReport,
-        unprogrammed_since: Option<(&str, String)>,
-    ) -> Vec<Output> {
-        let mut report = StatusReport { mappings: self.draft.mappings.clone(), ..head };
+        report.degraded.extend(failures.iter().map(ToString::to_string));
         if let Some((why, detail)) = unprogrammed_since {
-            for status in report.mappings.values_mut() {
-                unprogrammed(Arc::make_mut(status), why, &detail);
-            }
+            let of = |status: &Arc<MappingStatus>| unprogrammed(status, why, &detail);
+            report.mappings = report.mappings.iter().map(|(k, s)| (k.clone(), of(s))).collect();
         }
-        if self.published.as_ref() == Some(&report) {
+        let before = self.published.replace(report.clone());
+        if before.as_ref() == Some(&report) {
             return Vec::new();
         }
-        let before = self.published.take().map(|report| report.mappings).unwrap_or_default();
+        let before = before.unwrap_or_default();
         let newly_programmed: Vec<Output> = report
-            .mappings
-            .iter()
-            .filter(|(key, status)| {
-                is_programmed(status) && !before.get(*key).is_some_and(is_programmed)
+            .changes_since(&before)
+            .filter(|(_, old, now)| {
+                now.is_some_and(is_programmed) && !old.is_some_and(is_programmed)
             })
-            .map(|(key, _)| programmed(key))
+            .map(|(key, ..)| programmed(key))
             .collect();
-        self.published = Some(report.clone());
         std::iter::once(Output::Status(Box::new(report))).chain(newly_programmed).collect()
     }
 }
 
-/// Updates what was published, of which these Mappings may have changed.
-fn update(
-    published: &mut StatusReport,
-    head: StatusReport,
-    now: &BTreeMap<ObjectKey, Arc<MappingStatus>>,
-    keys: BTreeSet<ObjectKey>,
-) -> Vec<Output> {
-    let mappings = std::mem::take(&mut published.mappings);
-    let mut changed = *published != head;
-    *published = StatusReport { mappings, ..head };
-    let mut newly_programmed = Vec::new();
-    for key in keys {
-        let (before, now) = (published.mappings.get(&key), now.get(&key));
-        if before == now {
-            continue;
-        }
-        changed = true;
-        if now.is_some_and(is_programmed) && !before.is_some_and(is_programmed) {
-            newly_programmed.push(programmed(&key));
-        }
-        match now {
-            Some(status) => published.mappings.insert(key, Arc::clone(status)),
-            None => published.mappings.remove(&key),
-        };
-    }
-    if !changed {
-        return Vec::new();
-    }
-    std::iter::once(Output::Status(Box::new(published.clone()))).chain(newly_programmed).collect()
-}
-
-fn is_programmed(status: &Arc<MappingStatus>) -> bool {
+fn is_programmed(status: &MappingStatus) -> bool {
     status.conditions.iter().any(|c| c.kind == reason::PROGRAMMED && c.status)
 }
 
@@ -225,8 +151,8 @@ fn condition(kind: &str, status: bool, reason: &str, message: impl Into<String>)
     Condition { kind: kind.into(), status, reason: reason.into(), message: message.into() }
 }
 
-fn unprogrammed(status: &mut MappingStatus, why: &str, detail: &str) {
-    status.released = false;
+fn unprogrammed(status: &MappingStatus, why: &str, detail: &str) -> Arc<MappingStatus> {
+    let mut status = MappingStatus { released: false, ..status.clone() };
     for condition in &mut status.conditions {
         let told = condition.status || condition.reason == reason::REMOVED;
         if condition.kind == reason::PROGRAMMED && told {
@@ -235,6 +161,7 @@ fn unprogrammed(status: &mut MappingStatus, why: &str, detail: &str) {
             condition.message = detail.into();
         }
     }
+    Arc::new(status)
 }
 
 /// An event, if the verdict on a Mapping is new.

@@ -86,7 +86,8 @@ async fn drive(
     let _server = serve_monitor(settings, &monitor, listener, flavour, &to)?;
     let ready_file = args.ready_file.clone();
     let files = state_files(settings)?;
-    let mut journal = Journal::new(files, settings.gateway.clone(), ready_file, &monitor);
+    let mut journal = Journal::new(files, settings.gateway.clone(), ready_file, &monitor)
+        .map_err(|error| failed(&error))?;
     tracing::info!(
         instance = settings.gateway.instance,
         backend = backend::name(settings.gateway.backend),

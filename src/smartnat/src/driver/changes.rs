@@ -13,11 +13,11 @@ pub(super) fn log_changes(before: &StatusReport, now: &StatusReport) {
     for name in before.uplinks.keys().filter(|name| !now.uplinks.contains_key(*name)) {
         tracing::warn!(uplink = name, "{name} is no uplink any more; nothing is served on it");
     }
-    for (key, mapping) in &now.mappings {
-        log_mapping(key, before.mappings.get(key).map(|status| &**status), mapping);
-    }
-    for key in before.mappings.keys().filter(|key| !now.mappings.contains_key(*key)) {
-        tracing::info!(mapping = %key, "{key}: removed");
+    for (key, before, now) in now.changes_since(before) {
+        match now {
+            Some(now) => log_mapping(key, before, now),
+            None => tracing::info!(mapping = %key, "{key}: removed"),
+        }
     }
 }
 
@@ -114,7 +114,8 @@ mod tests {
             released: false,
             remarks: Vec::new(),
         };
-        let mappings = [(ObjectKey::new("default", "echo"), mapping.into())].into();
+        let mappings =
+            [(ObjectKey::new("default", "echo"), Arc::new(mapping))].into_iter().collect();
         StatusReport { mappings, ..StatusReport::default() }
     }
 

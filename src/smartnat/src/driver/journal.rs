@@ -11,14 +11,18 @@ use smartnat_core::status::{StatusReport, UplinkStatus};
 use tokio::sync::oneshot;
 
 use super::kernel_thread::{Counters, Done, Job};
+use super::state_writer::StateWriter;
 use crate::monitor::{Monitor, Recorder};
-use crate::state_files::{StateFiles, Stats, write_atomically};
+use crate::state_files::{StateFiles, Stats};
+
+/// With so many Mappings or fewer, the files are written before anything else is told: whoever
+/// reads a log line finds its status. More would hold up the changes that follow.
+const WRITTEN_FIRST: usize = 256;
 
 /// Tells what a run does.
 #[derive(Debug)]
 pub struct Journal {
-    files: Option<StateFiles>,
-    config: GatewayConfig,
+    writer: StateWriter,
     ready_file: Option<PathBuf>,
     /// Who wants to know the uplinks of the first status.
     first_uplinks: Option<oneshot::Sender<BTreeMap<String, UplinkStatus>>>,
@@ -35,15 +39,15 @@ pub struct Journal {
 
 impl Journal {
     /// A journal of a run that begins now; without files it logs and keeps the monitor informed.
+    /// Fails when no thread can be started.
     pub fn new(
         files: Option<StateFiles>,
         config: GatewayConfig,
         ready_file: Option<PathBuf>,
         monitor: &Monitor,
-    ) -> Self {
-        Self {
-            files,
-            config,
+    ) -> std::io::Result<Self> {
+        Ok(Self {
+            writer: StateWriter::start(files, config)?,
             ready_file,
             first_uplinks: None,
             degraded: BTreeSet::new(),
@@ -54,7 +58,7 @@ impl Journal {
             since: Instant::now(),
             syncs: 0,
             recorder: monitor.recorder(),
-        }
+        })
     }
 
     /// Tells the uplinks of the first status.
@@ -104,7 +108,7 @@ impl Journal {
     }
 
     /// The status changed.
-    pub(super) fn status(&mut self, report: Box<StatusReport>) {
+    pub(super) fn status(&mut self, report: Arc<StatusReport>) {
         let degraded: BTreeSet<String> = report.degraded.iter().cloned().collect();
         for line in degraded.difference(&self.degraded) {
             tracing::warn!("degraded: {line}");
@@ -117,10 +121,9 @@ impl Journal {
             // Nobody listens when the program ends already.
             let _ = tell.send(report.uplinks.clone());
         }
-        // The status goes first: who waits for the ready file or the counters may read it.
         self.write_status(&report);
         super::changes::log_changes(&self.recorder.last_status(), &report);
-        self.recorder.status(Arc::from(report));
+        self.recorder.status(report);
     }
 
     /// Something worth telling happened: the log has the Mapping it is about first.
@@ -136,10 +139,14 @@ impl Journal {
         }
     }
 
-    fn write_status(&self, report: &StatusReport) {
-        if let Some(files) = &self.files {
-            let written = files.write_status(&self.config, report, &self.foreign);
-            warn_of(written, "status", &files.status_path());
+    fn write_status(&self, report: &Arc<StatusReport>) {
+        self.writer.status(Arc::clone(report), self.foreign.clone());
+        self.flush_if_few(report);
+    }
+
+    fn flush_if_few(&self, report: &StatusReport) {
+        if report.mappings.len() <= WRITTEN_FIRST {
+            self.writer.flush();
         }
     }
 
@@ -150,7 +157,7 @@ impl Journal {
         }
         self.foreign = found;
         if let Some(report) = report {
-            self.write_status(report);
+            self.write_status(&Arc::new(report.clone()));
         }
     }
 
@@ -172,6 +179,12 @@ impl Journal {
         let mappings = report.map_or(0, |report| report.mappings.len());
         if in_sync {
             self.syncs += 1;
+        }
+        self.write_stats();
+        if let Some(report) = report {
+            self.flush_if_few(report);
+        }
+        if in_sync {
             tracing::info!(operations, transactions, processes, milliseconds, mappings, "in sync");
         } else {
             tracing::warn!(
@@ -183,26 +196,21 @@ impl Journal {
                 "not in sync"
             );
         }
-        self.write_stats();
         self.tell_ready(report);
     }
 
-    /// Whoever waits for the ready file finds the status and the counters written before it.
     fn tell_ready(&mut self, report: Option<&StatusReport>) {
-        let serves = report.is_some_and(|r| r.in_sync && r.unpublished.is_empty());
-        if serves
-            && self.syncs > 0
+        let Some(report) = report.filter(|r| r.in_sync && r.unpublished.is_empty()) else { return };
+        if self.syncs > 0
             && let Some(path) = self.ready_file.take()
         {
-            let content = format!("{}\n", std::process::id());
-            warn_of(write_atomically(&path, content.as_bytes()), "ready", &path);
+            self.writer.ready(path);
+            self.flush_if_few(report);
         }
     }
 
     fn write_stats(&self) {
-        if let Some(files) = &self.files {
-            warn_of(files.write_stats(&self.stats()), "statistics", &files.stats_path());
-        }
+        self.writer.stats(self.stats());
     }
 
     /// The run will end once what was begun is finished.
@@ -213,6 +221,7 @@ impl Journal {
     /// The run ends.
     pub(super) fn finish(&mut self) {
         self.write_stats();
+        self.writer.flush();
         let Stats { operations, processes_started, syncs } = self.stats();
         tracing::info!(
             operations,
@@ -220,11 +229,5 @@ impl Journal {
             syncs,
             "ended; the dataplane is left serving"
         );
-    }
-}
-
-fn warn_of(result: std::io::Result<()>, what: &str, path: &std::path::Path) {
-    if let Err(error) = result {
-        tracing::warn!("the {what} file {} can't be written: {error}", path.display());
     }
 }

@@ -6,6 +6,7 @@ mod journal;
 mod kernel_thread;
 mod settle;
 pub mod sources;
+mod state_writer;
 
 #[cfg(test)]
 mod tests;
@@ -147,8 +148,9 @@ impl Driver {
                 Output::Apply(transaction) => Job::Apply(transaction),
                 Output::ListFlows(filter) => Job::ListFlows(filter),
                 Output::Status(report) => {
+                    let report = Arc::from(report);
                     if let Some(listeners) = &self.listeners {
-                        listeners.reports.send_replace(Some(report.clone().into()));
+                        listeners.reports.send_replace(Some(Arc::clone(&report)));
                     }
                     self.journal.status(report);
                     continue;

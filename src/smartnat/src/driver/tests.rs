@@ -82,7 +82,8 @@ impl Running {
         let files = StateFiles::open(dir.path()).expect("proc is mounted");
         let monitor = Monitor::new(PATIENCE);
         let ready_file = Some(dir.path().join("ready"));
-        let journal = Journal::new(Some(files), config.clone(), ready_file, &monitor);
+        let journal = Journal::new(Some(files), config.clone(), ready_file, &monitor)
+            .expect("a thread starts");
         let (to, incoming) = mpsc::channel(4);
         let driver = Driver::new(Gateway::new(config), kernel, journal);
         let task = tokio::spawn(driver.run(incoming));

@@ -1,5 +1,6 @@
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use smartnat_core::explain::Scene;
@@ -252,10 +253,10 @@ fn two_mappings() -> StatusReport {
         ..serves.clone()
     };
     let mappings = [
-        (ObjectKey::new("default", "echo"), serves.into()),
-        (ObjectKey::new("b", "late"), rejected.into()),
+        (ObjectKey::new("default", "echo"), Arc::new(serves)),
+        (ObjectKey::new("b", "late"), Arc::new(rejected)),
     ];
-    StatusReport { mappings: mappings.into(), ..in_sync() }
+    StatusReport { mappings: mappings.into_iter().collect(), ..in_sync() }
 }
 
 #[test]

@@ -1,4 +1,5 @@
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use smartnat_core::compile::{UplinkNumbers, compile};
 use smartnat_core::lower::{DesiredObjects, counted, lower};
@@ -44,7 +45,7 @@ fn status(addresses: &[&str], ports: &[&str]) -> MappingStatus {
 }
 
 fn report(mappings: &[(&str, MappingStatus)]) -> StatusReport {
-    let mappings = mappings.iter().map(|(name, status)| (key(name), status.clone().into()));
+    let mappings = mappings.iter().map(|(name, status)| (key(name), Arc::new(status.clone())));
     StatusReport { mappings: mappings.collect(), ..StatusReport::default() }
 }
 

@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use smartnat_core::model::ObjectKey;
 use smartnat_core::status::{Condition, UplinkStatus};
@@ -61,10 +62,12 @@ fn every_mapping_has_a_line_and_every_failure_a_reason() {
         in_sync: false,
         degraded: vec!["chain x: busy".into()],
         uplinks: BTreeMap::from([("eth1".to_owned(), uplink)]),
-        mappings: BTreeMap::from([
-            (ObjectKey::new("a", "bad"), bad.into()),
-            (ObjectKey::new("a", "good"), good.into()),
-        ]),
+        mappings: [
+            (ObjectKey::new("a", "bad"), Arc::new(bad)),
+            (ObjectKey::new("a", "good"), Arc::new(good)),
+        ]
+        .into_iter()
+        .collect(),
     };
     assert_eq!(
         status_text(&report),
