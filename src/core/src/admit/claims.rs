@@ -50,6 +50,13 @@ struct Claim {
     owns: bool,
 }
 
+impl Claim {
+    fn of(mapping: &AdmittedMapping) -> Self {
+        let endpoints = endpoints(mapping).collect();
+        Self { age: Age::of(mapping), endpoints, owns: false }
+    }
+}
+
 /// All claims of valid Mappings, and who owns what.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct Claims {
@@ -90,13 +97,20 @@ impl Claims {
             .collect()
     }
 
+    /// A Mapping that was not known is valid, and is settled to own what it wants, or to own none.
+    pub(crate) fn adopt(&mut self, mapping: &AdmittedMapping, owns: bool) {
+        let claim = Claim { owns, ..Claim::of(mapping) };
+        if owns {
+            for (place, ports) in &claim.endpoints {
+                self.owned.insert((*place, ports.first()), (*ports, mapping.key.clone()));
+            }
+        }
+        self.want(claim);
+    }
+
     /// A Mapping is valid now and wants this, or is no longer valid. [`Self::settle`] must follow.
     pub(crate) fn replace(&mut self, key: &ObjectKey, mapping: Option<&AdmittedMapping>) {
-        let wanted = mapping.map(|mapping| Claim {
-            age: Age::of(mapping),
-            endpoints: endpoints(mapping).collect(),
-            owns: false,
-        });
+        let wanted = mapping.map(Claim::of);
         let same = match (self.of.get(key), &wanted) {
             (Some(old), Some(new)) => old.age == new.age && old.endpoints == new.endpoints,
             (None, None) => true,
@@ -116,15 +130,20 @@ impl Claims {
             }
         }
         if let Some(claim) = wanted {
-            for (place, ports) in &claim.endpoints {
-                for (first, size) in blocks(*ports) {
-                    let block = (*place, first, size);
-                    self.wanted.entry(block).or_default().insert(key.clone());
-                }
-            }
             self.open.insert(claim.age.clone());
-            self.of.insert(key.clone(), claim);
+            self.want(claim);
         }
+    }
+
+    fn want(&mut self, claim: Claim) {
+        let key = claim.age.key.clone();
+        for (place, ports) in &claim.endpoints {
+            for (first, size) in blocks(*ports) {
+                let block = (*place, first, size);
+                self.wanted.entry(block).or_default().insert(key.clone());
+            }
+        }
+        self.of.insert(key, claim);
     }
 
     /// Settles what is open, greedily by age. Returns the Mappings that were looked at: no other

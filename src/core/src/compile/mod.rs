@@ -72,12 +72,7 @@ pub fn compile(
     }
     let egress = egress::egress(&admission, &resolved, &places, &mut remarks);
     let families: Vec<Family> = Family::ALL.into_iter().filter(|f| host.has_family(*f)).collect();
-    let sysctls = sysctls::sysctls(host, config, &uplinks, &families, observed);
-    let closed_forwarding = families
-        .iter()
-        .copied()
-        .filter(|f| sysctls::switched_on_by_us(observed, &SysctlKey::Forwarding(*f)))
-        .collect();
+    let (sysctls, closed_forwarding) = of_sysctls(host, config, &uplinks, &families, observed);
     let (contested, other_contested) = contested(config, observed);
     Compiled {
         dataplane: Dataplane {
@@ -99,6 +94,32 @@ pub fn compile(
         remarks,
         warnings,
     }
+}
+
+/// Sysctls that must have a value, and families in which it was we who switched forwarding on.
+fn of_sysctls(
+    host: &HostState,
+    config: &GatewayConfig,
+    uplinks: &BTreeMap<String, Uplink>,
+    families: &[Family],
+    observed: &KernelState,
+) -> (BTreeMap<SysctlKey, String>, BTreeSet<Family>) {
+    let switched_on =
+        |family: &Family| sysctls::switched_on_by_us(observed, &SysctlKey::Forwarding(*family));
+    let wanted = sysctls::sysctls(host, config, uplinks, families, observed);
+    (wanted, families.iter().copied().filter(switched_on).collect())
+}
+
+/// Whether another look at the kernel's sysctls leads to the same dataplane.
+pub(crate) fn sysctls_agree(
+    dataplane: &Dataplane,
+    host: &HostState,
+    config: &GatewayConfig,
+    observed: &KernelState,
+) -> bool {
+    let Dataplane { uplinks, families, sysctls, closed_forwarding, .. } = dataplane;
+    of_sysctls(host, config, uplinks, families, observed)
+        == (sysctls.clone(), closed_forwarding.clone())
 }
 
 /// Where others' rules of iptables stand beside a table of nftables. With iptables ours are among them.

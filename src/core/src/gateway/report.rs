@@ -38,7 +38,7 @@ impl Reporter {
     pub(super) fn compiled(
         &mut self,
         cluster: &ClusterState,
-        compiled: Compiled,
+        compiled: &Compiled,
         violations: &BTreeSet<Violation>,
     ) -> Vec<Event> {
         let Compiled { dataplane, admission, resolved, remarks, warnings } = compiled;
@@ -63,11 +63,12 @@ impl Reporter {
             in_sync: true,
             read_back: true,
             degraded: warnings
-                .into_iter()
+                .iter()
+                .cloned()
                 .chain(violations.iter().map(ToString::to_string))
                 .collect(),
-            unpublished: unpublished(&dataplane, cluster),
-            uplinks: uplinks(&dataplane),
+            unpublished: unpublished(dataplane, cluster),
+            uplinks: uplinks(dataplane),
             mappings,
         };
         events

@@ -4,10 +4,10 @@
 use std::mem::take;
 
 use super::{Gateway, Judged, Output, Target};
-use crate::compile::{Kept, Update, compile, contested};
+use crate::compile::{Kept, Update, compile, contested, sysctls_agree};
 use crate::dataplane::{Before, Dataplane, Exposure};
 use crate::lint::{keeps_clean, lint};
-use crate::lower::{Shares, TouchedObjects, lower};
+use crate::lower::{TouchedObjects, lower_with_shares};
 use crate::model::Touched;
 use crate::objects::KernelState;
 
@@ -20,11 +20,7 @@ const SHARE: usize = 4;
 impl Gateway {
     /// Follows the wishes. Returns the objects that may differ from before; `None`: any.
     pub(super) fn compile_target(&mut self, observed: &mut KernelState) -> Option<TouchedObjects> {
-        // Nothing else of the observation leads to another dataplane: a look at a quiet host is cheap.
-        let same = self.target.as_ref().is_some_and(|target| {
-            let Dataplane { contested: here, other_contested: there, .. } = &target.dataplane;
-            target.sysctls == observed.sysctls && contested(&self.config, observed) == (here, there)
-        });
+        let same = self.still_leads_here(observed);
         if !self.stale && same {
             return (!self.recomputes).then(TouchedObjects::default);
         }
@@ -38,6 +34,28 @@ impl Gateway {
         }
         self.compile_everything(observed);
         None
+    }
+
+    /// Whether all that a compilation reads of the kernel is as it was, or leads to the same: a look
+    /// at a quiet host is cheap, and so is the one after sysctls were set.
+    fn still_leads_here(&mut self, observed: &KernelState) -> bool {
+        let (Some(target), Some(host)) = (&mut self.target, &self.host) else { return false };
+        let Dataplane { contested: here, other_contested: there, .. } = &target.dataplane;
+        if contested(&self.config, observed) != (here, there) {
+            return false;
+        }
+        if target.sysctls == observed.sysctls {
+            return true;
+        }
+        // Of another host everything is compiled anew, and while the target is not the latest.
+        if self.touched.everything
+            || self.kept.is_none()
+            || !sysctls_agree(&target.dataplane, host, &self.config, observed)
+        {
+            return false;
+        }
+        target.sysctls.clone_from(&observed.sysctls);
+        true
     }
 
     fn is_small(&self, touched: &Touched) -> bool {
@@ -70,6 +88,8 @@ impl Gateway {
         let (Some(cluster), Some(host)) = (&self.cluster, &self.host) else { return };
         let compiled = compile(cluster, host, &self.config, &self.numbers, observed);
         let violations = lint(&compiled.dataplane);
+        let events = self.report.compiled(cluster, &compiled, &violations);
+        self.outbox.extend(events.into_iter().map(Output::Event));
         self.kept = None;
         if violations.is_empty() {
             for (name, uplink) in &compiled.dataplane.uplinks {
@@ -77,14 +97,11 @@ impl Gateway {
                 self.numbers.insert(name.clone(), uplink.number);
             }
             self.kept = Some(Kept::new(cluster, &self.config, &compiled));
-            let dataplane = compiled.dataplane.clone();
-            let target = Target {
-                exposure: Exposure::new(&dataplane),
-                objects: lower(&dataplane, self.config.backend),
-                shares: Shares::new(&dataplane, self.config.backend),
-                sysctls: observed.sysctls.clone(),
-                dataplane,
-            };
+            let dataplane = compiled.dataplane;
+            let (objects, shares) = lower_with_shares(&dataplane, self.config.backend);
+            let exposure = Exposure::new(&dataplane);
+            let sysctls = observed.sysctls.clone();
+            let target = Target { exposure, objects, shares, sysctls, dataplane };
             if let Some(old) = self.target.take() {
                 if self.as_wanted {
                     observed.nft = old.objects.nft;
@@ -94,8 +111,6 @@ impl Gateway {
             }
             self.target = Some(target);
         }
-        let events = self.report.compiled(cluster, compiled, &violations);
-        self.outbox.extend(events.into_iter().map(Output::Event));
     }
 }
 

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::nftables::{NftShares, TouchedNft};
 use super::{DesiredObjects, iptables, routing, sets};
 use crate::dataplane::{Changed, Dataplane, MappingPlane};
-use crate::model::{Backend, Family, ObjectKey};
+use crate::model::{Family, ObjectKey};
 use crate::names;
 use crate::objects::{
     ChainName, IpSet, KernelState, SetElement, SetName, XtRule, XtTable, XtTableId, XtTableState,
@@ -100,11 +100,13 @@ impl TouchedObjects {
 }
 
 impl Shares {
-    /// Of a dataplane that was lowered as a whole.
-    pub(crate) fn new(dataplane: &Dataplane, backend: Backend) -> Self {
-        if backend == Backend::Nftables {
-            return Self { nft: NftShares::new(dataplane), ..Self::default() };
-        }
+    /// Of a table of nftables.
+    pub(super) fn of_nftables(nft: NftShares) -> Self {
+        Self { nft, ..Self::default() }
+    }
+
+    /// Of a dataplane that was lowered to iptables.
+    pub(super) fn of_iptables(dataplane: &Dataplane) -> Self {
         let mut shares = Self::default();
         for (key, plane) in &dataplane.mappings {
             let rules = iptables::jumps_to_mapping(key, plane).len();

@@ -48,26 +48,42 @@ pub struct DesiredObjects {
 /// Lowers a dataplane to the objects of a backend, rules and routes. Without uplinks there is
 /// nothing.
 pub fn lower(dataplane: &Dataplane, backend: Backend) -> DesiredObjects {
+    lower_with_shares(dataplane, backend).0
+}
+
+/// The same, with what is needed to follow changes.
+pub(crate) fn lower_with_shares(
+    dataplane: &Dataplane,
+    backend: Backend,
+) -> (DesiredObjects, Shares) {
     if dataplane.uplinks.is_empty() {
-        return DesiredObjects::default();
+        return <(DesiredObjects, Shares)>::default();
     }
-    let netfilter = match backend {
-        Backend::Nftables => DesiredObjects {
-            nft: Some(nftables::table(dataplane)),
-            xtables: iptables::acceptance(dataplane, &dataplane.contested),
-            other_xtables: iptables::acceptance(dataplane, &dataplane.other_contested),
-            ..DesiredObjects::default()
-        },
-        Backend::Iptables | Backend::Simulated => DesiredObjects {
-            xtables: iptables::tables(dataplane),
-            sets: sets::sets(dataplane),
-            ..DesiredObjects::default()
-        },
+    let (netfilter, shares) = match backend {
+        Backend::Nftables => {
+            let (table, shares) = nftables::table(dataplane);
+            let objects = DesiredObjects {
+                nft: Some(table),
+                xtables: iptables::acceptance(dataplane, &dataplane.contested),
+                other_xtables: iptables::acceptance(dataplane, &dataplane.other_contested),
+                ..DesiredObjects::default()
+            };
+            (objects, Shares::of_nftables(shares))
+        }
+        Backend::Iptables | Backend::Simulated => {
+            let objects = DesiredObjects {
+                xtables: iptables::tables(dataplane),
+                sets: sets::sets(dataplane),
+                ..DesiredObjects::default()
+            };
+            (objects, Shares::of_iptables(dataplane))
+        }
     };
-    DesiredObjects {
+    let objects = DesiredObjects {
         rules: routing::rules(dataplane),
         routes: routing::routes(dataplane),
         sysctls: dataplane.sysctls.clone(),
         ..netfilter
-    }
+    };
+    (objects, shares)
 }

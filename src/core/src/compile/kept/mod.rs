@@ -57,8 +57,8 @@ impl Kept {
     /// After a compilation of everything.
     pub(crate) fn new(cluster: &ClusterState, config: &GatewayConfig, compiled: &Compiled) -> Self {
         let mut claims = Claims::default();
-        for (key, mapping) in &compiled.admission.accepted {
-            claims.replace(key, Some(mapping));
+        for mapping in compiled.admission.accepted.values() {
+            claims.adopt(mapping, true);
         }
         for (key, rejection) in &compiled.admission.rejected {
             // They claim in vain, until the winner goes.
@@ -66,10 +66,9 @@ impl Kept {
                 && let Some(mapping) = cluster.mappings.get(key)
                 && let Ok(valid) = check(mapping, cluster.services.get(&mapping.service()), config)
             {
-                claims.replace(key, Some(&valid));
+                claims.adopt(&valid, false);
             }
         }
-        claims.settle();
         let places = Places::of(cluster, &compiled.dataplane.uplinks);
         let mut egress = EgressClaims::default();
         for (key, mapping) in &compiled.admission.accepted {

@@ -57,7 +57,7 @@ fn programmed_condition(outputs: &[Output]) -> Condition {
 #[test]
 fn what_was_read_back_is_programmed_and_told_once() {
     let mut reporter = Reporter::default();
-    let events = reporter.compiled(&cluster(), compiled(), &BTreeSet::new());
+    let events = reporter.compiled(&cluster(), &compiled(), &BTreeSet::new());
     assert_eq!(events.iter().map(|e| e.kind).collect::<Vec<_>>(), [EventKind::Accepted]);
     let outputs = reporter.publish(&config(), true, &[]);
     let condition = programmed_condition(&outputs);
@@ -65,7 +65,7 @@ fn what_was_read_back_is_programmed_and_told_once() {
     assert_eq!(condition.reason, reason::WAITING, "its Service does not exist");
     assert_eq!(outputs.len(), 2, "the status and an event");
     assert_eq!(reporter.publish(&config(), true, &[]), []);
-    assert_eq!(reporter.compiled(&cluster(), compiled(), &BTreeSet::new()), []);
+    assert_eq!(reporter.compiled(&cluster(), &compiled(), &BTreeSet::new()), []);
 }
 
 /// T21: neither before it was read back, nor when the kernel refused it.
@@ -76,7 +76,7 @@ fn what_was_not_read_back_is_not_programmed() {
         [(vec![], reason::PENDING), (vec![refusal.clone()], reason::KERNEL_ERROR)]
     {
         let mut reporter = Reporter::default();
-        reporter.compiled(&cluster(), compiled(), &BTreeSet::new());
+        reporter.compiled(&cluster(), &compiled(), &BTreeSet::new());
         let outputs = reporter.publish(&config(), false, &failures);
         let condition = programmed_condition(&outputs);
         assert!(!condition.status);
@@ -91,7 +91,7 @@ fn what_was_not_read_back_is_not_programmed() {
 fn what_is_held_back_is_not_programmed() {
     let mut reporter = Reporter::default();
     let violation = Violation::NumberTwice { number: 4 };
-    reporter.compiled(&cluster(), compiled(), &[violation.clone()].into());
+    reporter.compiled(&cluster(), &compiled(), &[violation.clone()].into());
     let outputs = reporter.publish(&config(), true, &[]);
     let condition = programmed_condition(&outputs);
     assert!(!condition.status);
@@ -103,6 +103,6 @@ fn what_is_held_back_is_not_programmed() {
     assert!(!report.in_sync);
     assert_eq!(report.degraded, [violation.to_string()]);
     // The next good one is programmed again.
-    reporter.compiled(&cluster(), compiled(), &BTreeSet::new());
+    reporter.compiled(&cluster(), &compiled(), &BTreeSet::new());
     assert!(programmed_condition(&reporter.publish(&config(), true, &[])).status);
 }

@@ -128,16 +128,17 @@ impl TouchedNft {
 }
 
 impl NftShares {
-    /// Of a dataplane that was lowered as a whole.
-    pub(crate) fn new(dataplane: &Dataplane) -> Self {
-        let mut shares = Self::default();
-        for (key, mapping) in &dataplane.mappings {
-            for shared in pieces(dataplane, key, mapping).shared {
-                shares.count(&shared);
-                *shares.users.entry(shared).or_default() += 1;
-            }
+    /// A Mapping more needs these.
+    pub(super) fn add(&mut self, needed: BTreeSet<Shared>) {
+        for shared in needed {
+            self.count(&shared);
+            *self.users.entry(shared).or_default() += 1;
         }
-        shares
+    }
+
+    /// What anybody needs.
+    pub(super) fn shared(&self) -> impl Iterator<Item = &Shared> {
+        self.users.keys()
     }
 
     /// Counts a range of a shift that nobody needed so far. Returns the elements that are new.
@@ -248,7 +249,7 @@ impl NftShares {
 }
 
 /// What a Mapping needs in all families.
-fn pieces(dataplane: &Dataplane, key: &ObjectKey, mapping: &MappingPlane) -> Pieces {
+pub(super) fn pieces(dataplane: &Dataplane, key: &ObjectKey, mapping: &MappingPlane) -> Pieces {
     let mut all = Pieces::default();
     for family in dataplane.families.iter().copied() {
         let Pieces { elements, shared } = Pieces::of(family, key, mapping);

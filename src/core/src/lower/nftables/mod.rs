@@ -12,9 +12,7 @@ mod spread;
 
 pub(crate) use kept::{NftShares, TouchedNft};
 
-use std::collections::BTreeSet;
-
-use self::services::{Pieces, Shared};
+use self::services::Shared;
 use crate::dataplane::Dataplane;
 use crate::marks::MarkLayout;
 use crate::model::Family;
@@ -24,21 +22,19 @@ use crate::objects::nft::{
 };
 use crate::objects::{BuiltinHook, KernelState};
 
-/// The table of a dataplane with uplinks.
-pub(super) fn table(dataplane: &Dataplane) -> NftTable {
+/// The table of a dataplane with uplinks, with who needs what several share.
+pub(super) fn table(dataplane: &Dataplane) -> (NftTable, NftShares) {
     let mut table = TableBuilder::new(dataplane);
     frame::build(&mut table, dataplane);
-    let mut shared = BTreeSet::new();
+    let mut shares = NftShares::default();
     for (key, mapping) in &dataplane.mappings {
-        for family in dataplane.families.iter().copied() {
-            let pieces = Pieces::of(family, key, mapping);
-            for (set, key, element) in pieces.elements {
-                table.whole_element(&set, key, element);
-            }
-            shared.extend(pieces.shared);
+        let pieces = kept::pieces(dataplane, key, mapping);
+        for (set, key, element) in pieces.elements {
+            table.whole_element(&set, key, element);
         }
+        shares.add(pieces.shared);
     }
-    for object in &shared {
+    for object in shares.shared() {
         table.share(object, dataplane.marks);
     }
     for (address, plane) in &dataplane.egress {
@@ -48,7 +44,7 @@ pub(super) fn table(dataplane: &Dataplane) -> NftTable {
             }
         }
     }
-    table.table
+    (table.table, shares)
 }
 
 /// The uplinks' numbers that a kernel's table holds.
