@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use litemap::LiteMap;
 use serde::{Deserialize, Serialize};
 
 use crate::admit::AllowedSources;
@@ -95,7 +96,7 @@ pub struct PortPlane {
     /// Seconds that a client stays with its endpoint.
     pub affinity_seconds: Option<u32>,
     /// Endpoints by family; a family without any is absent.
-    pub endpoints: BTreeMap<Family, EndpointSet>,
+    pub endpoints: LiteMap<Family, EndpointSet>,
 }
 
 /// Pods that leave with one external address (T13).

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use imbl::OrdMap;
 use imbl::ordmap::DiffItem;
+use litemap::LiteMap;
 use serde::{Deserialize, Serialize};
 
 use crate::model::ObjectKey;
@@ -68,7 +69,7 @@ pub struct PortStatus {
     /// `tcp/8080`, `udp/5060-5080`.
     pub port: String,
     /// Endpoints that get new connections, by external address.
-    pub endpoints: BTreeMap<IpAddr, Vec<String>>,
+    pub endpoints: LiteMap<IpAddr, Vec<String>>,
     /// Why it has none, where that is so.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub waiting: Option<String>,
@@ -89,7 +90,7 @@ pub struct MappingStatus {
     #[serde(rename = "serviceVIP", skip_serializing_if = "Option::is_none")]
     pub service_vip: Option<IpAddr>,
     /// Addresses of pods by external address that this instance holds.
-    pub configured_addresses: BTreeMap<IpAddr, Vec<IpAddr>>,
+    pub configured_addresses: LiteMap<IpAddr, Vec<IpAddr>>,
     /// Accepted, Programmed.
     pub conditions: Vec<Condition>,
     /// Ports in the order of the specification; empty when not accepted.

@@ -17,6 +17,9 @@ const BLOCK_SIZES: u32 = 17;
 /// An external endpoint without its port.
 type Place = (IpAddr, Protocol);
 
+/// Ports of a place, by the first of them and by the power of two that they are.
+type Block = (Place, u16, u32);
+
 /// The order in which Mappings claim: by creation time, none last, then by key.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct Age {
@@ -64,8 +67,8 @@ pub(crate) struct Claims {
     /// Who wants any of a block's ports: a block is 2^n ports that begin at a multiple of 2^n, and
     /// a range is the blocks that it consists of, so that ranges which overlap are found without
     /// a look at those which do not.
-    #[serde(with = "crate::objects::pairs")]
-    wanted: BTreeMap<(Place, u16, u32), BTreeSet<ObjectKey>>,
+    /// Flat, since most blocks are wanted by one.
+    wanted: BTreeSet<(Block, ObjectKey)>,
     /// Disjoint ranges by their first port.
     #[serde(with = "crate::objects::pairs")]
     owned: BTreeMap<(Place, u16), (PortRange, ObjectKey)>,
@@ -139,8 +142,7 @@ impl Claims {
         let key = claim.age.key.clone();
         for (place, ports) in &claim.endpoints {
             for (first, size) in blocks(*ports) {
-                let block = (*place, first, size);
-                self.wanted.entry(block).or_default().insert(key.clone());
+                self.wanted.insert(((*place, first, size), key.clone()));
             }
         }
         self.of.insert(key, claim);
@@ -213,13 +215,7 @@ impl Claims {
 
     fn forget(&mut self, place: Place, ports: PortRange, key: &ObjectKey) {
         for (first, size) in blocks(ports) {
-            let block = (place, first, size);
-            if let Some(keys) = self.wanted.get_mut(&block) {
-                keys.remove(key);
-                if keys.is_empty() {
-                    self.wanted.remove(&block);
-                }
-            }
+            self.wanted.remove(&((place, first, size), key.clone()));
         }
     }
 
@@ -227,12 +223,20 @@ impl Claims {
     /// before and reach so far.
     fn wanting(&self, place: Place, ports: PortRange) -> BTreeSet<ObjectKey> {
         let (first, last) = (ports.first(), ports.last());
-        let inside = self.wanted.range((place, first, 0)..=(place, last, BLOCK_SIZES));
+        let inside = self.wanting_blocks((place, first, 0), (place, last, BLOCK_SIZES));
         let before = (0..BLOCK_SIZES).filter_map(|size| {
             let begins = block_of(first, size);
-            (begins < first).then(|| self.wanted.get(&(place, begins, size))).flatten()
+            (begins < first).then_some((place, begins, size))
         });
-        inside.map(|(_, keys)| keys).chain(before).flatten().cloned().collect()
+        let before = before.flat_map(|block| self.wanting_blocks(block, block));
+        inside.chain(before).cloned().collect()
+    }
+
+    /// Who wants any of the blocks from `first` to `last`.
+    fn wanting_blocks(&self, first: Block, last: Block) -> impl Iterator<Item = &ObjectKey> {
+        let begin = (first, ObjectKey::new("", ""));
+        let blocks = self.wanted.range(begin..).take_while(move |(block, _)| *block <= last);
+        blocks.map(|(_, key)| key)
     }
 
     /// The parts of `ports` that are owned, by port: the range that begins before, if it reaches

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use litemap::LiteMap;
 use serde::{Deserialize, Serialize};
 
 use super::{Event, EventKind, Output};
@@ -216,7 +217,7 @@ fn rejected(rejection: &Rejection, generation: i64) -> MappingStatus {
         observed_generation: generation,
         invalid: text.clone(),
         service_vip: None,
-        configured_addresses: BTreeMap::new(),
+        configured_addresses: LiteMap::new(),
         conditions: vec![
             condition(reason::ACCEPTED, false, why, text),
             condition(

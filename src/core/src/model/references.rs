@@ -1,6 +1,6 @@
 //! Which objects refer to a Service: what a change of one bears on.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
@@ -9,10 +9,10 @@ use super::{ClusterObject, ClusterState, EndpointSlice, Mapping, ObjectKey, Obje
 /// An index of a [`ClusterState`], kept along with it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct References {
-    /// Mappings by the Service that they name.
-    mappings: BTreeMap<ObjectKey, BTreeSet<ObjectKey>>,
-    /// Slices by their Service.
-    slices: BTreeMap<ObjectKey, BTreeSet<ObjectKey>>,
+    /// Mappings behind the Service that they name. Flat, since most have one of a Service.
+    mappings: BTreeSet<(ObjectKey, ObjectKey)>,
+    /// Slices behind their Service.
+    slices: BTreeSet<(ObjectKey, ObjectKey)>,
 }
 
 /// Objects that changed.
@@ -65,10 +65,10 @@ impl References {
         touched: &mut Touched,
     ) {
         if let Some(old) = cluster.mappings.get(key) {
-            remove(&mut self.mappings, &old.service(), key);
+            self.mappings.remove(&(old.service(), key.clone()));
         }
         if let Some(mapping) = mapping {
-            self.mappings.entry(mapping.service()).or_default().insert(key.clone());
+            self.mappings.insert((mapping.service(), key.clone()));
         }
         touched.mappings.insert(key.clone());
     }
@@ -81,31 +81,31 @@ impl References {
         touched: &mut Touched,
     ) {
         if let Some(old) = cluster.slices.get(key) {
-            remove(&mut self.slices, &old.service(), key);
+            self.slices.remove(&(old.service(), key.clone()));
             touched.services.insert(old.service());
         }
         if let Some(slice) = slice {
-            self.slices.entry(slice.service()).or_default().insert(key.clone());
+            self.slices.insert((slice.service(), key.clone()));
             touched.services.insert(slice.service());
         }
     }
 
     /// The Mappings that name a Service.
     pub(crate) fn mappings(&self, service: &ObjectKey) -> impl Iterator<Item = &ObjectKey> {
-        self.mappings.get(service).into_iter().flatten()
+        behind(&self.mappings, service)
     }
 
     /// The slices of a Service, by name.
     pub(crate) fn slices(&self, service: &ObjectKey) -> impl Iterator<Item = &ObjectKey> {
-        self.slices.get(service).into_iter().flatten()
+        behind(&self.slices, service)
     }
 }
 
-fn remove(index: &mut BTreeMap<ObjectKey, BTreeSet<ObjectKey>>, at: &ObjectKey, key: &ObjectKey) {
-    if let Some(keys) = index.get_mut(at) {
-        keys.remove(key);
-        if keys.is_empty() {
-            index.remove(at);
-        }
-    }
+fn behind<'a>(
+    index: &'a BTreeSet<(ObjectKey, ObjectKey)>,
+    service: &ObjectKey,
+) -> impl Iterator<Item = &'a ObjectKey> {
+    let first = (service.clone(), ObjectKey::new("", ""));
+    let service = service.clone();
+    index.range(first..).take_while(move |(at, _)| *at == service).map(|(_, key)| key)
 }

@@ -7,8 +7,7 @@ mod waiting;
 pub use index::ServiceIndex;
 pub use waiting::Waiting;
 
-use std::collections::BTreeMap;
-
+use litemap::LiteMap;
 use serde::{Deserialize, Serialize};
 
 use crate::admit::{AdmittedMapping, AdmittedPort};
@@ -44,7 +43,7 @@ pub struct EndpointSet {
     pub active: Vec<ServiceEndpoint>,
     /// All that are listed, a superset of `active`: those whose connections live on (T9, T10).
     #[serde(with = "crate::objects::pairs")]
-    pub listed: BTreeMap<ServiceEndpoint, Keeps>,
+    pub listed: LiteMap<ServiceEndpoint, Keeps>,
 }
 
 /// Which existing connections of a listed endpoint live on (T9).

@@ -107,7 +107,7 @@ mod tests {
             uid: String::new(),
             invalid: "no".into(),
             service_vip: None,
-            configured_addresses: [].into(),
+            configured_addresses: Default::default(),
             conditions: vec![condition],
             ports: Vec::new(),
             pods: Vec::new(),

@@ -221,11 +221,12 @@ fn condition(kind: &str, status: bool, reason: &str) -> Condition {
 /// A Mapping that serves with two endpoints, and one that was rejected.
 fn two_mappings() -> StatusReport {
     let external = "203.0.113.10".parse().expect("an address");
-    let endpoints = [(external, vec!["10.0.0.1:80".into(), "10.0.0.2:80".into()])].into();
+    let endpoints =
+        [(external, vec!["10.0.0.1:80".into(), "10.0.0.2:80".into()])].into_iter().collect();
     let port = PortStatus { port: "tcp/8080".into(), endpoints, waiting: None };
     let idle = PortStatus {
         port: "udp/53".into(),
-        endpoints: [(external, Vec::new())].into(),
+        endpoints: [(external, Vec::new())].into_iter().collect(),
         waiting: Some("no such Service".into()),
     };
     let serves = MappingStatus {
@@ -233,7 +234,7 @@ fn two_mappings() -> StatusReport {
         uid: String::new(),
         invalid: "no".into(),
         service_vip: None,
-        configured_addresses: [(external, Vec::new())].into(),
+        configured_addresses: [(external, Vec::new())].into_iter().collect(),
         conditions: vec![
             condition(reason::ACCEPTED, true, reason::VALID),
             condition(reason::PROGRAMMED, true, reason::WAITING),
@@ -244,7 +245,7 @@ fn two_mappings() -> StatusReport {
         remarks: Vec::new(),
     };
     let rejected = MappingStatus {
-        configured_addresses: std::collections::BTreeMap::new(),
+        configured_addresses: Default::default(),
         conditions: vec![
             condition(reason::ACCEPTED, false, reason::CONFLICT),
             condition(reason::PROGRAMMED, false, reason::NOT_ACCEPTED),

@@ -27,7 +27,7 @@ fn key(name: &str) -> ObjectKey {
 fn status(addresses: &[&str], ports: &[&str]) -> MappingStatus {
     let port = |text: &&str| PortStatus {
         port: (*text).into(),
-        endpoints: BTreeMap::new(),
+        endpoints: Default::default(),
         waiting: None,
     };
     MappingStatus {

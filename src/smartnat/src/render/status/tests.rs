@@ -16,7 +16,7 @@ fn mapping(conditions: Vec<Condition>, ports: Vec<PortStatus>) -> MappingStatus 
         observed_generation: 1,
         invalid: "no".into(),
         service_vip: None,
-        configured_addresses: BTreeMap::new(),
+        configured_addresses: Default::default(),
         conditions,
         ports,
         pods: Vec::new(),
@@ -30,12 +30,14 @@ fn every_mapping_has_a_line_and_every_failure_a_reason() {
     let address = "203.0.113.10".parse().expect("an address");
     let port = PortStatus {
         port: "tcp/8080".into(),
-        endpoints: BTreeMap::from([(address, vec!["10.1.0.7:80".into(), "10.1.0.8:80".into()])]),
+        endpoints: [(address, vec!["10.1.0.7:80".into(), "10.1.0.8:80".into()])]
+            .into_iter()
+            .collect(),
         waiting: None,
     };
     let waiting = PortStatus {
         port: "udp/53".into(),
-        endpoints: BTreeMap::from([(address, Vec::new())]),
+        endpoints: [(address, Vec::new())].into_iter().collect(),
         waiting: Some("the Service has no port dns".into()),
     };
     let mut good = mapping(
