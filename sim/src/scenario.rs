@@ -22,20 +22,20 @@ pub fn mapping(name: &str) -> MappingBuilder {
         generation: 1,
         created: None,
         deleting: false,
-        spec: MappingSpec { service_name: name.to_owned(), ..MappingSpec::default() },
+        spec: MappingSpec { service_name: name.into(), ..MappingSpec::default() },
     })
 }
 
 impl MappingBuilder {
     /// Another namespace.
     pub fn namespace(mut self, namespace: &str) -> Self {
-        namespace.clone_into(&mut self.0.key.namespace);
+        self.0.key.namespace = namespace.into();
         self
     }
 
     /// Another Service.
     pub fn service(mut self, name: &str) -> Self {
-        name.clone_into(&mut self.0.spec.service_name);
+        self.0.spec.service_name = name.into();
         self
     }
 
@@ -137,7 +137,7 @@ pub fn service(name: &str) -> ServiceBuilder {
 impl ServiceBuilder {
     /// Another namespace.
     pub fn namespace(mut self, namespace: &str) -> Self {
-        namespace.clone_into(&mut self.service.key.namespace);
+        self.service.key.namespace = namespace.into();
         self
     }
 
@@ -210,7 +210,7 @@ impl ServiceBuilder {
 /// The slice that [`ServiceBuilder`] makes for a family.
 pub fn slice_key(service: &ObjectKey, family: Family) -> ObjectKey {
     let suffix = if family == Family::V4 { "ipv4" } else { "ipv6" };
-    ObjectKey::new(&service.namespace, format!("{}-{suffix}", service.name))
+    ObjectKey::new(service.namespace.clone(), format!("{}-{suffix}", service.name))
 }
 
 /// The deletion of a Mapping `default/NAME`.

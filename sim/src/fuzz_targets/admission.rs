@@ -7,7 +7,7 @@ use smartnat_core::admit::{Admission, AdmittedMapping, Rejection, admit, check};
 use smartnat_core::compile::{UplinkNumbers, compile};
 use smartnat_core::lint::lint;
 use smartnat_core::lower::lower;
-use smartnat_core::model::{ClusterState, GatewayConfig, ObjectKey, PortRange, Protocol};
+use smartnat_core::model::{ClusterState, GatewayConfig, PortRange, Protocol};
 use smartnat_core::objects::KernelState;
 
 use super::choices::Choices;
@@ -61,7 +61,7 @@ fn assert_oldest_own(cluster: &ClusterState, config: &GatewayConfig, admission: 
         .mappings
         .values()
         .filter_map(|mapping| {
-            let service = ObjectKey::new(&mapping.key.namespace, &mapping.spec.service_name);
+            let service = mapping.service();
             check(mapping, cluster.services.get(&service), config).ok()
         })
         .collect();

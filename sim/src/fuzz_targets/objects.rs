@@ -143,7 +143,7 @@ pub(super) fn wild_mapping(c: &mut Choices<'_>) -> Mapping {
     match c.below(8) {
         0 => spec.addresses.push(c.text()),
         1 => spec.allowed_sources.push(c.text()),
-        2 => spec.service_name = c.text(),
+        2 => spec.service_name = c.text().into(),
         3 => spec.mode = Some(c.text()),
         4 => spec.ports.push(wild_port(c)),
         5 => {

@@ -73,7 +73,7 @@ impl ClaimedPort {
 /// `None`: it is wrong in itself (section 4).
 fn claim(mapping: &Mapping, cluster: &ClusterState, config: &GatewayConfig) -> Option<Claim> {
     let spec = &mapping.spec;
-    let service = ObjectKey::new(&mapping.key.namespace, &spec.service_name);
+    let service = mapping.service();
     let mode = spec.mode.as_deref().unwrap_or("service");
     let external_name = cluster.services.get(&service).is_some_and(|s| s.external_name);
     if !is_label(&spec.service_name) || external_name || !["", "service"].contains(&mode) {

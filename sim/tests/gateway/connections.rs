@@ -243,7 +243,7 @@ fn what_was_withdrawn_while_down_ends_at_the_start() {
         Client::allowed().connect(&mut driver.kernel, "10.1.0.7");
         let kept = Client::allowed().from("192.0.2.200").connect(&mut driver.kernel, "10.1.0.8");
         let mut now = objects();
-        now.retain(|o| !matches!(o, ClusterObject::EndpointSlice(s) if s.service_name == "echo"));
+        now.retain(|o| !matches!(o, ClusterObject::EndpointSlice(s) if &*s.service_name == "echo"));
         now.extend(echo().ready("10.1.0.8").build());
         driver.restart(config(), now);
         assert_in_sync(&driver);

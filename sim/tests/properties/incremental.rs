@@ -54,7 +54,7 @@ fn a_rare_change() -> impl Strategy<Value = ClusterObject> {
                 ClusterObject::Deleted(ObjectKind::EndpointSlice, slice.key)
             }
             ClusterObject::EndpointSlice(slice) => ClusterObject::EndpointSlice(EndpointSlice {
-                service_name: format!("s{to}"),
+                service_name: format!("s{to}").into(),
                 ..slice
             }),
             other => other,

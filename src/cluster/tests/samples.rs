@@ -14,13 +14,13 @@ fn they_load_without_a_problem() {
     let (store, reload) = ManifestStore::load(samples()).unwrap();
     assert_eq!(reload.problems, []);
     let state = store.cluster_state();
-    let names: Vec<_> = state.mappings.keys().map(|k| k.name.as_str()).collect();
+    let names: Vec<_> = state.mappings.keys().map(|k| &*k.name).collect();
     assert_eq!(names, ["echo", "echo-restricted", "legacy", "voice"]);
     assert_eq!(state.services.len(), 2);
     // Two slices of echo, and the two subsets of the legacy Endpoints.
     assert_eq!(state.slices.len(), 4);
     for mapping in state.mappings.values() {
-        let service = ObjectKey::new(&mapping.key.namespace, &mapping.spec.service_name);
+        let service = mapping.service();
         assert!(state.services.contains_key(&service), "{}", mapping.key);
     }
 }

@@ -153,11 +153,11 @@ async fn slices_are_fetched_when_their_service_is_named() -> Result<(), Failure>
         follower.requests.held.send_replace("/endpointslices/b-");
         space.mapping("m", "b").await?;
         follower.listen(A_WHILE).await;
-        assert_eq!(follower.told.state.mappings[&m].spec.service_name, "a");
+        assert_eq!(follower.told.state.mappings[&m].spec.service_name.as_ref(), "a");
         assert_eq!(endpoints(&follower.told, &first), addresses(1));
         space.slice("b-1", "b", &addresses(101)).await?;
         follower.requests.held.send_replace("");
-        let moved = |told: &Told| told.state.mappings[&m].spec.service_name == "b";
+        let moved = |told: &Told| told.state.mappings[&m].spec.service_name.as_ref() == "b";
         follower.until("the other Service", moved).await?;
         assert_eq!(follower.told.state.slices.len(), 20, "all of b, none of a");
         assert_eq!(endpoints(&follower.told, &space.key("b-1")), addresses(101));

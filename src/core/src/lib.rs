@@ -21,6 +21,7 @@ pub mod names;
 pub mod nft_text;
 pub mod objects;
 pub mod ops;
+mod packed;
 pub mod resolve;
 pub mod status;
 pub mod xtables_text;

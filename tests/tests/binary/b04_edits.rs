@@ -20,7 +20,7 @@ fn leads(station: &Station, port: u16, server: Option<&str>) {
 
 fn verdict(report: &StatusReport, name: &str) -> Option<String> {
     let mut all = report.mappings.iter();
-    all.find(|(key, _)| key.name.as_str() == name).map(|(_, status)| status.invalid.clone())
+    all.find(|(key, _)| *key.name == *name).map(|(_, status)| status.invalid.clone())
 }
 
 both_flavours!(files_written_in_place_renamed_and_deleted_take_effect, |flavour| {

@@ -39,7 +39,7 @@ fn change(station: &Station, run: &Run) -> (u64, Vec<String>) {
     let before = (run.stats(), run.lines_with(&["apply"]).len());
     station.replace("own.yaml", &own(&["10.244.1.11", "10.244.1.13"]));
     run.wait_status(|status| {
-        let own = status.mappings.iter().find(|(key, _)| key.name.as_str() == "own");
+        let own = status.mappings.iter().find(|(key, _)| &*key.name == "own");
         own.is_some_and(|(_, m)| {
             m.configured_addresses.values().all(|pods| pods.len() == 2)
                 && m.conditions.iter().all(|condition| condition.status)

@@ -15,7 +15,7 @@ fn echo(station: &Station) {
 
 /// Addresses at which a Mapping is served.
 fn held(report: &StatusReport, name: &str) -> Vec<String> {
-    let mut all = report.mappings.iter().filter(|(key, _)| key.name.as_str() == name);
+    let mut all = report.mappings.iter().filter(|(key, _)| *key.name == *name);
     let addresses = all.next().map(|(_, status)| status.configured_addresses.keys());
     addresses.into_iter().flatten().map(ToString::to_string).collect()
 }

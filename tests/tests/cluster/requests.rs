@@ -61,6 +61,13 @@ impl Requests {
         self
     }
 
+    /// Only what writes: where a watch had no sign of life, a list of one object asks how far the
+    /// server is.
+    pub(crate) fn writes(mut self) -> Self {
+        self.0.retain(|key, _| !key.starts_with("LIST ") && !key.starts_with("WATCH "));
+        self
+    }
+
     /// Whether there were none.
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -118,7 +118,7 @@ fn costs_what_changes(ruleset: Ruleset) {
         [many(1001), endpoints(500, &[1, 2])]
             .concat()
             .into_iter()
-            .filter(|o| !matches!(o, ClusterObject::Mapping(m) if m.key.name == name(7)))
+            .filter(|o| !matches!(o, ClusterObject::Mapping(m) if *m.key.name == *name(7)))
             .collect(),
     );
     assert_eq!((again.operations, again.transactions), (0, vec![]), "after a restart");

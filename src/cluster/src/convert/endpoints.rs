@@ -25,7 +25,7 @@ pub fn slices_of_endpoints(endpoints: &Endpoints) -> Result<Vec<EndpointSlice>, 
             }
             let name = format!("endpoints:{}:{i}:{family}", key.name);
             slices.push(EndpointSlice {
-                key: ObjectKey::new(&key.namespace, name),
+                key: ObjectKey::new(key.namespace.clone(), name),
                 service_name: key.name.clone(),
                 family,
                 ports: ports.clone(),

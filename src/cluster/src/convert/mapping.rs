@@ -22,7 +22,7 @@ fn spec(spec: &api::MappingSpec) -> model::MappingSpec {
     model::MappingSpec {
         addresses: spec.addresses.clone(),
         allowed_sources: spec.allowed_sources.clone(),
-        service_name: spec.service_name.clone(),
+        service_name: spec.service_name.as_str().into(),
         mode: spec.mode.clone(),
         ports: spec.ports.iter().map(port).collect(),
         masquerade: spec.masquerade,

@@ -36,7 +36,7 @@ pub fn endpoint_slice(
     let endpoints = slice.endpoints.iter().enumerate();
     Ok(model::EndpointSlice {
         key,
-        service_name: service_name.clone(),
+        service_name: service_name.as_str().into(),
         family,
         ports: ports.map(|(i, port)| slice_port(i, port)).collect::<Result<_, _>>()?,
         endpoints: endpoints

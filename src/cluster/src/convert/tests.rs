@@ -48,7 +48,7 @@ fn a_mapping_is_taken_over_as_written() {
     let spec = converted.spec;
     assert_eq!(spec.addresses, ["nonsense", "2001:db8::1"]);
     assert_eq!(spec.allowed_sources, ["192.0.2.7"]);
-    assert_eq!((spec.service_name.as_str(), spec.mode.as_deref()), ("Echo", Some("other")));
+    assert_eq!((&*spec.service_name, spec.mode.as_deref()), ("Echo", Some("other")));
     assert_eq!((spec.masquerade, spec.egress), (None, Some(true)));
     let first = &spec.ports[0];
     assert_eq!((first.port, first.end_port), (Some(99_999), Some(-1)));
@@ -154,7 +154,7 @@ fn conditions_of_an_endpoint_default_as_the_api_says() {
          {addresses: [10.0.0.4], conditions: {ready: null}}]",
     )
     .unwrap();
-    assert_eq!((converted.service_name.as_str(), converted.family), ("echo", Family::V4));
+    assert_eq!((&*converted.service_name, converted.family), ("echo", Family::V4));
     let states: Vec<_> =
         converted.endpoints.iter().map(|e| (e.ready, e.serving, e.terminating)).collect();
     assert_eq!(
@@ -195,12 +195,7 @@ fn every_subset_of_endpoints_counts() {
         .iter()
         .map(|s| {
             let endpoint = &s.endpoints[0];
-            (
-                s.service_name.as_str(),
-                endpoint.addresses[0].to_string(),
-                endpoint.ready,
-                s.ports[0].port,
-            )
+            (&*s.service_name, endpoint.addresses[0].to_string(), endpoint.ready, s.ports[0].port)
         })
         .collect();
     assert_eq!(
@@ -214,7 +209,7 @@ fn every_subset_of_endpoints_counts() {
     let mut keys: Vec<_> = slices.iter().map(|s| &s.key).collect();
     keys.dedup();
     assert_eq!(keys.len(), 3, "names are distinct");
-    assert!(slices.iter().all(|s| s.key.namespace == "web"));
+    assert!(slices.iter().all(|s| &*s.key.namespace == "web"));
 }
 
 #[test]

@@ -23,14 +23,14 @@ impl Leases {
     pub(super) fn applied(&mut self, lease: Lease) {
         let Ok(key) = convert::object_key(&lease.metadata) else { return };
         if self.known.admit(&key, Version::of(&lease.metadata)) {
-            self.changed.insert(key.name, Some(Arc::new(lease)));
+            self.changed.insert(key.name.to_string(), Some(Arc::new(lease)));
         }
     }
 
     pub(super) fn deleted(&mut self, lease: &Lease) {
         let Ok(key) = convert::object_key(&lease.metadata) else { return };
         if self.known.delete(&key, &Version::of(&lease.metadata)).is_some() {
-            self.changed.insert(key.name, None);
+            self.changed.insert(key.name.to_string(), None);
         }
     }
 
@@ -44,7 +44,7 @@ impl Leases {
 
     pub(super) fn end_list(&mut self) {
         for (key, ()) in self.known.end_list() {
-            self.changed.insert(key.name.clone(), None);
+            self.changed.insert(key.name.to_string(), None);
         }
     }
 

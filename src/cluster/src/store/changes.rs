@@ -119,7 +119,7 @@ impl ObjectStore {
 
 /// The Service that a slice belongs to.
 fn service_of(slice: &EndpointSlice) -> ObjectKey {
-    ObjectKey::new(&slice.key.namespace, &slice.service_name)
+    slice.service()
 }
 
 #[cfg(test)]

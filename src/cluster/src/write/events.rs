@@ -94,8 +94,8 @@ impl EventRecorder {
             Subject::Mapping(key, uid) => ObjectReference {
                 api_version: Some(API_VERSION.into()),
                 kind: Some(KIND.into()),
-                namespace: Some(key.namespace.clone()),
-                name: Some(key.name.clone()),
+                namespace: Some(key.namespace.to_string()),
+                name: Some(key.name.to_string()),
                 uid: Some(uid.clone()),
                 ..ObjectReference::default()
             },

@@ -47,7 +47,7 @@ impl Told {
                     self.state.update(object);
                 }
                 self.for_core += usize::from(for_core);
-                let ours = |key: &ObjectKey| key.namespace == self.namespace;
+                let ours = |key: &ObjectKey| *key.namespace == *self.namespace;
                 let mappings = mappings.into_iter().filter(|(key, _)| ours(key)).collect();
                 take_changes(&mut self.mappings, mappings);
             }
@@ -60,7 +60,7 @@ impl Told {
     }
 }
 
-fn namespace_of(object: &ClusterObject) -> Option<&String> {
+fn namespace_of(object: &ClusterObject) -> Option<&str> {
     Some(match object {
         ClusterObject::Mapping(mapping) => &mapping.key.namespace,
         ClusterObject::Service(service) => &service.key.namespace,

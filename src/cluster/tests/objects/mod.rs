@@ -72,7 +72,7 @@ impl Space {
     }
 
     pub(crate) fn key(&self, name: &str) -> ObjectKey {
-        ObjectKey::new(&self.name, name)
+        ObjectKey::new(self.name.as_str(), name)
     }
 
     fn api<K>(&self) -> Api<K>

@@ -10,6 +10,7 @@ use super::conflict::endpoints;
 use super::problem::MAX_SENTENCES;
 use super::{AdmittedMapping, ConflictProblem};
 use crate::model::{ObjectKey, PortRange, Protocol, Timestamp};
+use crate::packed::{pack_map, pack_set};
 
 /// Ports have 16 bits: a block of them is one of 17 sizes.
 const BLOCK_SIZES: u32 = 17;
@@ -109,6 +110,13 @@ impl Claims {
             }
         }
         self.want(claim);
+    }
+
+    /// Takes as little memory as it can.
+    pub(crate) fn pack(&mut self) {
+        pack_map(&mut self.of);
+        pack_set(&mut self.wanted);
+        pack_map(&mut self.owned);
     }
 
     /// A Mapping is valid now and wants this, or is no longer valid. [`Self::settle`] must follow.

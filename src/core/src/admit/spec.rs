@@ -1,6 +1,6 @@
 //! The checks on one Mapping for itself.
 
-use crate::model::{GatewayConfig, Mapping, ObjectKey, Service};
+use crate::model::{GatewayConfig, Mapping, Service};
 
 use super::{AdmittedMapping, AllowedSources, Problem, addresses, ports};
 
@@ -31,7 +31,7 @@ pub fn check(
         deleting: mapping.deleting,
         addresses,
         sources,
-        service: ObjectKey::new(&mapping.key.namespace, &spec.service_name),
+        service: mapping.service(),
         ports,
         masquerade: spec.masquerade.unwrap_or(config.masquerade),
         egress: spec.egress.unwrap_or(config.egress),

@@ -60,14 +60,14 @@ pub fn compile(
     let places = Places::of(cluster, &uplinks);
 
     let mut remarks = BTreeMap::new();
-    let mut mappings = BTreeMap::new();
+    let mut mappings = Vec::new();
     for (key, mapping) in admission.accepted.iter().filter(|(_, m)| !m.deleting) {
         let unserved = places.remarks(mapping);
         if !unserved.is_empty() {
             remarks.insert(key.clone(), unserved);
         }
         if let Some(plane) = mapping_plane(mapping, &resolved[key], &places) {
-            mappings.insert(key.clone(), plane);
+            mappings.push((key.clone(), plane));
         }
     }
     let egress = egress::egress(&admission, &resolved, &places, &mut remarks);
@@ -83,7 +83,7 @@ pub fn compile(
             inside_addresses: uplinks::inside_addresses(host, &uplinks),
             uplinks,
             closed_forwarding,
-            mappings,
+            mappings: mappings.into_iter().collect(),
             egress,
             sysctls,
             contested: contested.clone(),

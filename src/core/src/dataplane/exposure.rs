@@ -30,11 +30,8 @@ pub(crate) struct Exposure {
 impl Exposure {
     /// Indexes a dataplane.
     pub(crate) fn new(dataplane: &Dataplane) -> Self {
-        let mut exposure = Self::default();
-        for (key, plane) in &dataplane.mappings {
-            exposure.add(key, plane);
-        }
-        exposure
+        let mappings = dataplane.mappings.iter();
+        Self { ports: mappings.flat_map(|(key, plane)| endpoints(key, plane)).collect() }
     }
 
     /// Follows a change that was made.

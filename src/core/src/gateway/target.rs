@@ -85,7 +85,9 @@ impl Gateway {
 
     /// A dataplane that breaks an invariant is not programmed: the last good one stays.
     fn compile_everything(&mut self, observed: &mut KernelState) {
-        let (Some(cluster), Some(host)) = (&self.cluster, &self.host) else { return };
+        let (Some(cluster), Some(host)) = (&mut self.cluster, &self.host) else { return };
+        cluster.pack();
+        self.references.pack();
         let compiled = compile(cluster, host, &self.config, &self.numbers, observed);
         let violations = lint(&compiled.dataplane);
         let events = self.report.compiled(cluster, &compiled, &violations);

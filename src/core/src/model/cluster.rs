@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::{Family, ObjectKey, PortReference, Protocol, Timestamp};
+use crate::packed::pack_map;
 
 /// The objects of the cluster that decisions read.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -81,6 +83,15 @@ impl ClusterState {
     }
 }
 
+impl ClusterState {
+    /// Takes as little memory as it can.
+    pub(crate) fn pack(&mut self) {
+        pack_map(&mut self.mappings);
+        pack_map(&mut self.services);
+        pack_map(&mut self.slices);
+    }
+}
+
 /// A Mapping as written, before admission.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Mapping {
@@ -102,8 +113,8 @@ pub struct Mapping {
 
 impl Mapping {
     /// The Service that it names, which need not exist.
-    pub(crate) fn service(&self) -> ObjectKey {
-        ObjectKey::new(&self.key.namespace, &self.spec.service_name)
+    pub fn service(&self) -> ObjectKey {
+        ObjectKey::new(self.key.namespace.clone(), self.spec.service_name.clone())
     }
 }
 
@@ -115,7 +126,7 @@ pub struct MappingSpec {
     /// CIDRs or bare addresses; empty: everyone.
     pub allowed_sources: Vec<String>,
     /// A Service of the same namespace.
-    pub service_name: String,
+    pub service_name: Arc<str>,
     /// `service`, the only mode; absent is the default.
     pub mode: Option<String>,
     /// Exposed ports.
@@ -173,7 +184,7 @@ pub struct EndpointSlice {
     /// Namespace and name.
     pub key: ObjectKey,
     /// Name of the Service (label `kubernetes.io/service-name`), same namespace.
-    pub service_name: String,
+    pub service_name: Arc<str>,
     /// Family of its addresses.
     pub family: Family,
     /// Ports, shared by all endpoints.
@@ -184,8 +195,8 @@ pub struct EndpointSlice {
 
 impl EndpointSlice {
     /// The Service that it belongs to.
-    pub(crate) fn service(&self) -> ObjectKey {
-        ObjectKey::new(&self.key.namespace, &self.service_name)
+    pub fn service(&self) -> ObjectKey {
+        ObjectKey::new(self.key.namespace.clone(), self.service_name.clone())
     }
 }
 

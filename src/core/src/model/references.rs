@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use super::{ClusterObject, ClusterState, EndpointSlice, Mapping, ObjectKey, ObjectKind};
+use crate::packed::pack_set;
 
 /// An index of a [`ClusterState`], kept along with it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -88,6 +89,12 @@ impl References {
             self.slices.insert((slice.service(), key.clone()));
             touched.services.insert(slice.service());
         }
+    }
+
+    /// Takes as little memory as it can.
+    pub(crate) fn pack(&mut self) {
+        pack_set(&mut self.mappings);
+        pack_set(&mut self.slices);
     }
 
     /// The Mappings that name a Service.

@@ -38,7 +38,7 @@ impl<'a> ServiceIndex<'a> {
 
     /// The slices of a Service, by name.
     pub fn slices(&self, service: &ObjectKey) -> &[&'a EndpointSlice] {
-        let namespace = self.slices.get(service.namespace.as_str());
-        namespace.and_then(|n| n.get(service.name.as_str())).map_or(&[], Vec::as_slice)
+        let namespace = self.slices.get(&*service.namespace);
+        namespace.and_then(|n| n.get(&*service.name)).map_or(&[], Vec::as_slice)
     }
 }

@@ -51,7 +51,7 @@ impl Holdings {
 
     /// Takes over a good state. It is held back while the slices of its Service are awaited.
     fn offer(&mut self, key: &ObjectKey, mapping: model::Mapping) {
-        let service = ObjectKey::new(&key.namespace, &mapping.spec.service_name);
+        let service = mapping.service();
         self.name(&service, key);
         let Some(state) = self.mappings.get_mut(key) else { return };
         state.held = Some(mapping);

@@ -175,5 +175,5 @@ impl Holdings {
 fn service_of(key: &ObjectKey, slice: &EndpointSlice) -> Option<ObjectKey> {
     let name = slice.metadata.labels.as_ref()?.get(SERVICE_NAME_LABEL)?;
     (!name.is_empty() && slice.address_type != NAMES)
-        .then(|| ObjectKey::new(&key.namespace, name.as_str()))
+        .then(|| ObjectKey::new(key.namespace.clone(), name.as_str()))
 }

@@ -74,12 +74,12 @@ impl Told {
 
     fn fetch(&mut self, slice: &EndpointSlice) -> bool {
         let wish = self.holdings.next_wish().expect("a slice is wished for");
-        assert_eq!(Some(&wish.name), slice.metadata.name.as_ref());
+        assert_eq!(Some(&*wish.name), slice.metadata.name.as_deref());
         self.holdings.slice_fetched(&wish, Some(slice))
     }
 
     fn service_of(&self, mapping: &str) -> Option<&str> {
-        self.state.mappings.get(&key(mapping)).map(|m| m.spec.service_name.as_str())
+        self.state.mappings.get(&key(mapping)).map(|m| &*m.spec.service_name)
     }
 }
 

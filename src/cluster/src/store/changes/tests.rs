@@ -27,7 +27,7 @@ fn gone(kind: SourceKind, name: &str) -> (SourceId, Option<SourceObject>) {
 /// Names of the slices that are told, with a minus for those that are gone.
 fn slices(told: &[ClusterObject]) -> Vec<String> {
     let name = |object: &ClusterObject| match object {
-        ClusterObject::EndpointSlice(slice) => Some(slice.key.name.clone()),
+        ClusterObject::EndpointSlice(slice) => Some(slice.key.name.to_string()),
         ClusterObject::Deleted(ObjectKind::EndpointSlice, key) => Some(format!("-{}", key.name)),
         _ => None,
     };

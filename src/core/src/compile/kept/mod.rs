@@ -69,6 +69,7 @@ impl Kept {
                 claims.adopt(&valid, false);
             }
         }
+        claims.pack();
         let places = Places::of(cluster, &compiled.dataplane.uplinks);
         let mut egress = EgressClaims::default();
         for (key, mapping) in &compiled.admission.accepted {

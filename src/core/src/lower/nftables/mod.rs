@@ -21,6 +21,7 @@ use crate::objects::nft::{
     NftTable, NftValue, NftVerdict,
 };
 use crate::objects::{BuiltinHook, KernelState};
+use crate::packed::pack_map;
 
 /// The table of a dataplane with uplinks, with who needs what several share.
 pub(super) fn table(dataplane: &Dataplane) -> (NftTable, NftShares) {
@@ -43,6 +44,9 @@ pub(super) fn table(dataplane: &Dataplane) -> (NftTable, NftShares) {
                 table.whole_element(&set, key, element);
             }
         }
+    }
+    for set in table.table.sets.values_mut() {
+        pack_map(&mut set.elements);
     }
     (table.table, shares)
 }
