@@ -11,7 +11,7 @@ use std::time::Duration;
 use criterion::measurement::{Measurement, WallTime};
 use criterion::{BenchmarkId, Criterion, SamplingMode, criterion_group, criterion_main};
 use smartnat_core::gateway::{Gateway, Input, Output};
-use smartnat_core::model::{ClusterObject, GatewayConfig, Protocol};
+use smartnat_core::model::{Backend, ClusterObject, GatewayConfig, Protocol};
 use smartnat_core::ops::Kernel;
 use smartnat_sim::SimKernel;
 use smartnat_sim::kernel::XtFlavour;
@@ -70,7 +70,7 @@ struct Bench {
 
 impl Bench {
     /// A gateway in sync with so many Mappings.
-    fn new(size: usize) -> Self {
+    fn new(backend: Backend, size: usize) -> Self {
         let mut kernel = SimKernel::new(XtFlavour::Nft);
         kernel.add_link("ext1");
         for n in (0..=size).step_by(ON_ONE_ADDRESS) {
@@ -79,7 +79,8 @@ impl Bench {
         kernel.add_link("int0");
         kernel.add_address("int0", "10.0.0.2/24");
         kernel.add_host_route("0.0.0.0/0", Some("10.0.0.1"), "int0");
-        let config = GatewayConfig { uplink_pattern: "ext1".into(), ..GatewayConfig::default() };
+        let uplink_pattern = "ext1".into();
+        let config = GatewayConfig { uplink_pattern, backend, ..GatewayConfig::default() };
         let mut bench = Self { gateway: Gateway::new(config), kernel, spent: Vec::new() };
         bench.feed(Part::Decide, Input::Host(bench.kernel.host()));
         let objects = (0..size).flat_map(|n| served(n, 2)).collect();
@@ -163,12 +164,14 @@ fn one_change(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("change");
     group.sample_size(10).sampling_mode(SamplingMode::Flat);
     group.warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(2));
-    for size in SIZES {
-        let mut bench = Bench::new(size);
+    let backends = [("nftables", Backend::Nftables), ("iptables", Backend::Iptables)];
+    for (backend, size) in SIZES.iter().flat_map(|size| backends.map(|of| (of, *size))) {
+        let mut bench = Bench::new(backend.1, size);
         let kinds: [(&str, Changes); 2] = [("endpoint", endpoint), ("mapping", added_and_deleted)];
         for (kind, changes) in kinds {
             for (name, part) in PARTS {
-                group.bench_function(BenchmarkId::new(format!("{kind}/{name}"), size), |b| {
+                let function = format!("{kind}, {}/{name}", backend.0);
+                group.bench_function(BenchmarkId::new(function, size), |b| {
                     b.iter_custom(|times| {
                         // There and back each time, so that each run ends where it began.
                         let mut spent = Duration::ZERO;

@@ -103,7 +103,7 @@ impl Gateway {
             let (objects, shares) = lower_with_shares(&dataplane, self.config.backend);
             let exposure = Exposure::new(&dataplane);
             let sysctls = observed.sysctls.clone();
-            let target = Target { exposure, objects, shares, sysctls, dataplane };
+            let target = Target { dataplane, exposure, objects, shares, sysctls };
             if let Some(old) = self.target.take() {
                 if self.as_wanted {
                     observed.nft = old.objects.nft;

@@ -98,7 +98,7 @@ Over HTTP on 127.0.0.1:8080 unless told otherwise: /healthz, /readyz, /healthche
 /debug/snapshot for `smartnat explain --snapshot`.
 
 Files in the state directory, named by the inode of the network namespace (`stat -Lc %i /proc/self/ns/net`):
-  INODE.status.json   what `smartnat status` shows
+  INODE.status.json   what `smartnat status` shows; with more than 256 Mappings a moment late
   INODE.stats.json    counters: operations, processes_started, syncs")]
 pub struct RunArgs {
     /// Directory of YAML files with Mappings, Services and endpoints, instead of a cluster

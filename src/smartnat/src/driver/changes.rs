@@ -14,9 +14,10 @@ pub(super) fn log_changes(before: &StatusReport, now: &StatusReport) {
         tracing::warn!(uplink = name, "{name} is no uplink any more; nothing is served on it");
     }
     for (key, before, now) in now.changes_since(before) {
-        match now {
-            Some(now) => log_mapping(key, before, now),
-            None => tracing::info!(mapping = %key, "{key}: removed"),
+        if let Some(now) = now {
+            log_mapping(key, before, now);
+        } else {
+            tracing::info!(mapping = %key, "{key}: removed");
         }
     }
 }
@@ -107,7 +108,7 @@ mod tests {
             uid: String::new(),
             invalid: "no".into(),
             service_vip: None,
-            configured_addresses: Default::default(),
+            configured_addresses: std::iter::empty().collect(),
             conditions: vec![condition],
             ports: Vec::new(),
             pods: Vec::new(),

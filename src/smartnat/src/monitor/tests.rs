@@ -245,7 +245,7 @@ fn two_mappings() -> StatusReport {
         remarks: Vec::new(),
     };
     let rejected = MappingStatus {
-        configured_addresses: Default::default(),
+        configured_addresses: std::iter::empty().collect(),
         conditions: vec![
             condition(reason::ACCEPTED, false, reason::CONFLICT),
             condition(reason::PROGRAMMED, false, reason::NOT_ACCEPTED),

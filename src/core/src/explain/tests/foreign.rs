@@ -160,6 +160,20 @@ fn with_nftables_a_translation_of_others_counts_where_nobody_is_home() {
     assert_eq!(told.cause, Some(Cause::ForeignTranslation), "{told:#?}");
 }
 
+/// What this host sends to nobody comes back in by `lo` before it is answered.
+#[test]
+fn with_nftables_a_rule_of_others_for_lo_counts_for_what_this_host_sends_to_nobody() {
+    let verdict = |lines: &str| {
+        let foreign = table("mangle", ":PREROUTING ACCEPT [0:0]\n", lines);
+        let mut scene = Scene { foreign, ..scene([mapping("echo", &["203.0.113.10"])]) };
+        scene.config.backend = Backend::Nftables;
+        scene.cluster.slices.clear();
+        ask(&scene, "10.0.0.2", "203.0.113.10", 80).verdict
+    };
+    assert_eq!(verdict("-A PREROUTING -i lo -j DROP"), Verdict::Dropped);
+    assert_eq!(verdict("-A PREROUTING -i eth0 -j DROP"), Verdict::Answered);
+}
+
 /// Our accept does not save a packet from another table.
 #[test]
 fn with_nftables_a_policy_of_others_counts() {

@@ -284,6 +284,7 @@ impl Rule {
     /// the packet's mark, which is as before in the end. nft can't list a key or an element that has
     /// a part that was looked up (`netlink_parse_concat_expr` of nft 1.0.6), but one that has a mark.
     pub(super) fn value_by_mark(self, map: &str, key: Register, to: Register) -> Self {
+        assert!(key < SPARE && to < SPARE, "the mark is kept aside meanwhile");
         self.mark_to(SPARE)
             .value_of(map, key, to)
             .push(NftExpr::SetMark { from: to })

@@ -27,7 +27,7 @@ fn key(name: &str) -> ObjectKey {
 fn status(addresses: &[&str], ports: &[&str]) -> MappingStatus {
     let port = |text: &&str| PortStatus {
         port: (*text).into(),
-        endpoints: Default::default(),
+        endpoints: std::iter::empty().collect(),
         waiting: None,
     };
     MappingStatus {

@@ -16,7 +16,7 @@ fn mapping(conditions: Vec<Condition>, ports: Vec<PortStatus>) -> MappingStatus 
         observed_generation: 1,
         invalid: "no".into(),
         service_vip: None,
-        configured_addresses: Default::default(),
+        configured_addresses: std::iter::empty().collect(),
         conditions,
         ports,
         pods: Vec::new(),
