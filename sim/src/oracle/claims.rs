@@ -73,7 +73,7 @@ impl ClaimedPort {
 /// `None`: it is wrong in itself (section 4).
 fn claim(mapping: &Mapping, cluster: &ClusterState, config: &GatewayConfig) -> Option<Claim> {
     let spec = &mapping.spec;
-    let service = mapping.service();
+    let service = ObjectKey::new(mapping.key.namespace.clone(), spec.service_name.clone());
     let mode = spec.mode.as_deref().unwrap_or("service");
     let external_name = cluster.services.get(&service).is_some_and(|s| s.external_name);
     if !is_label(&spec.service_name) || external_name || !["", "service"].contains(&mode) {

@@ -68,6 +68,7 @@ impl Desk {
                 if state.ending {
                     return None;
                 }
+                state.awaited = false;
                 state = self.wait(state);
             } else if hurry || rest.is_zero() {
                 state.writing = true;
