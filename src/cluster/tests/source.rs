@@ -351,7 +351,7 @@ async fn a_watch_that_is_cut_all_the_time_loses_nothing() -> Result<(), Failure>
             () = cutting => {}
         }
         let lists = resources.map(|resource| follower.requests.lists(resource));
-        assert_eq!(lists, first, "watches are resumed");
+        assert_eq!(lists, first, "watches are resumed: {:?}", follower.told.troubles);
         Ok(())
     };
     Space::run(&client, test).await

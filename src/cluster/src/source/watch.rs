@@ -113,10 +113,16 @@ impl Progress {
 
     /// What is wrong with a server that is at this version, if that comes before what it has shown.
     fn stale(&self, version: &str) -> Option<Failure> {
-        let (this, newest) = (revision(version)?, self.newest?);
-        let detail = format!("resourceVersion {this}, before {newest}");
-        (this < newest).then(|| Failure::of_class(TroubleClass::Stale, detail))
+        stale(version, self.newest)
     }
+}
+
+/// What is wrong with a server that is at this version, if that comes before what it had shown when
+/// it was asked.
+fn stale(version: &str, shown: Option<u64>) -> Option<Failure> {
+    let (this, shown) = (revision(version)?, shown?);
+    let detail = format!("resourceVersion {this}, before {shown}");
+    (this < shown).then(|| Failure::of_class(TroubleClass::Stale, detail))
 }
 
 impl<K, I> Watch<K, I>
@@ -284,12 +290,14 @@ where
         let mut stream = std::pin::pin!(stream);
         // Beside the watch, so that one that breaks all the time still tells what it can.
         let mut revision = std::pin::pin!(self.revision_of_server());
+        // What the watch tells while the answer is under way may be newer than the answer.
+        let shown = progress.newest;
         loop {
             let event = tokio::select! {
                 event = timeout(SILENCE, stream.next()) => event,
                 revision = &mut revision, if progress.unsure => {
                     progress.unsure = false;
-                    let Some(failure) = progress.stale(&revision) else { continue };
+                    let Some(failure) = stale(&revision, shown) else { continue };
                     // It answers: what it was like before it was set back counts no more.
                     progress.backoff.reset();
                     return Ending::Refused(Verb::List, failure);

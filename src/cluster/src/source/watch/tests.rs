@@ -47,6 +47,8 @@ struct Script {
     asked: Arc<Mutex<Vec<String>>>,
     /// What it says of its revision after a lost connection; `None`: that it is far ahead.
     revision: Option<&'static str>,
+    /// How long the answer to that is under way.
+    revision_takes: Duration,
     /// How often it was asked for that.
     revision_asked: Arc<AtomicUsize>,
 }
@@ -82,7 +84,7 @@ impl Script {
     }
 
     fn answer_to(&self, uri: &str) -> Option<Answer> {
-        if uri.contains("limit=1") {
+        if is_for_revision(uri) {
             self.revision_asked.fetch_add(1, Ordering::Relaxed);
             let version = self.revision.unwrap_or("1000000");
             let list = json!({
@@ -102,8 +104,11 @@ impl Script {
     fn client(&self) -> Client {
         let script = self.clone();
         let service = tower::service_fn(move |request: Request<Body>| {
-            let answer = script.answer_to(&request.uri().to_string());
+            let uri = request.uri().to_string();
+            let answer = script.answer_to(&uri);
+            let takes = if is_for_revision(&uri) { script.revision_takes } else { Duration::ZERO };
             async move {
+                sleep(takes).await;
                 let Some(answer) = answer else { return std::future::pending().await };
                 let body = Body::from(answer.body.into_bytes());
                 Response::builder().status(answer.code).body(Answered { body, lasts: answer.lasts })
@@ -156,6 +161,10 @@ impl Script {
             .map(|rest| rest.split('&').next().unwrap_or_default().to_owned())
             .collect()
     }
+}
+
+fn is_for_revision(uri: &str) -> bool {
+    uri.contains("limit=1")
 }
 
 fn service(name: &str, version: &str) -> Value {
@@ -347,6 +356,20 @@ async fn a_server_that_was_set_back_is_noticed_when_a_watch_is_resumed() {
     assert!(told[7..7 + stale].iter().all(|step| step.starts_with("stale")), "{told:?}");
     assert_eq!(told[7 + stale..], ["list resets", "page a", "listed", "well", "well", "applied c"]);
     assert_eq!(script.watched_from(), ["10", "100", "50"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_happens_while_the_revision_is_under_way_is_no_setback() {
+    let takes = Duration::from_secs(1);
+    let script = Script { revision: Some("20"), revision_takes: takes, ..Script::default() }
+        .list("10", &["a"], "")
+        .watch(&[])
+        .watch(&[event("ADDED", "b", "30")])
+        .lasts();
+    let told = timeout(SILENCE / 2, script.follow(8)).await;
+    assert!(told.is_err(), "{told:?}");
+    assert_eq!(script.revision_asked(), 1);
+    assert_eq!(script.watched_from(), ["10", "10"], "nothing is listed anew");
 }
 
 #[tokio::test(start_paused = true)]
