@@ -106,7 +106,7 @@ impl MappingBuilder {
 
     /// The Mapping as a change.
     pub fn build(self) -> ClusterObject {
-        ClusterObject::Mapping(self.0)
+        self.0.into()
     }
 }
 
@@ -194,7 +194,7 @@ impl ServiceBuilder {
         let Self { service, targets, endpoints } = self;
         let key = service.key.clone();
         let slices = endpoints.into_iter().map(|(family, endpoints)| {
-            ClusterObject::EndpointSlice(EndpointSlice {
+            ClusterObject::from(EndpointSlice {
                 key: slice_key(&key, family),
                 service_name: key.name.clone(),
                 family,
@@ -203,7 +203,7 @@ impl ServiceBuilder {
             })
         });
         let slices: Vec<ClusterObject> = slices.collect();
-        std::iter::once(ClusterObject::Service(service)).chain(slices).collect()
+        std::iter::once(service.into()).chain(slices).collect()
     }
 }
 

@@ -96,7 +96,7 @@ impl ApiServer {
     /// time are the server's to say.
     pub fn put(&mut self, object: ClusterObject) {
         match object {
-            ClusterObject::Mapping(mapping) => self.put_mapping(mapping),
+            ClusterObject::Mapping(mapping) => self.put_mapping(&mapping),
             ClusterObject::Service(s) => {
                 self.store(Key::Service(s.key.clone()), Some(Object::Service(s)));
             }
@@ -112,16 +112,16 @@ impl ApiServer {
         }
     }
 
-    fn put_mapping(&mut self, mapping: Mapping) {
+    fn put_mapping(&mut self, mapping: &Mapping) {
         let key = mapping.key.clone();
         match self.mapping(&key) {
             None => {
                 self.uids += 1;
-                let new = StoredMapping::new(mapping, format!("uid-{}", self.uids));
+                let new = StoredMapping::new(mapping.clone(), format!("uid-{}", self.uids));
                 self.store(Key::Mapping(key), Some(Object::Mapping(Box::new(new))));
             }
             Some(_) => self.change_mapping(&key, |stored| {
-                stored.change_spec(mapping.spec);
+                stored.change_spec(mapping.spec.clone());
             }),
         }
     }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use smartnat_core::coordination::{LeaseName, LeaseRecord, MappingRecord};
 use smartnat_core::model::{
@@ -67,9 +68,9 @@ pub enum Object {
     /// A Mapping.
     Mapping(Box<StoredMapping>),
     /// A Service.
-    Service(Service),
+    Service(Arc<Service>),
     /// An endpoint slice.
-    Slice(EndpointSlice),
+    Slice(Arc<EndpointSlice>),
     /// A Lease.
     Lease(LeaseRecord),
 }
@@ -78,9 +79,9 @@ impl Object {
     /// The object as a gateway reads it.
     pub fn for_gateway(&self) -> Option<ClusterObject> {
         match self {
-            Self::Mapping(mapping) => Some(ClusterObject::Mapping(mapping.for_gateway())),
-            Self::Service(service) => Some(ClusterObject::Service(service.clone())),
-            Self::Slice(slice) => Some(ClusterObject::EndpointSlice(slice.clone())),
+            Self::Mapping(mapping) => Some(mapping.for_gateway().into()),
+            Self::Service(service) => Some(ClusterObject::Service(Arc::clone(service))),
+            Self::Slice(slice) => Some(ClusterObject::EndpointSlice(Arc::clone(slice))),
             Self::Lease(_) => None,
         }
     }

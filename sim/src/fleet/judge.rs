@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use smartnat_core::coordination::{
     FINALIZER, LeaseName, MappingRecord, Truth, Write, WriteError, Written,
@@ -163,7 +164,7 @@ pub(super) fn untrue(
     let served = report.mappings.iter().filter(|(_, status)| is_programmed(status));
     served.into_iter().find_map(|(key, status)| {
         let of_this =
-            |m: &&Mapping| (&m.uid, m.generation) == (&status.uid, status.observed_generation);
+            |m: &&Arc<Mapping>| (&m.uid, m.generation) == (&status.uid, status.observed_generation);
         let mapping = told.mappings.get(key).filter(of_this);
         let mut addresses = status.configured_addresses.keys();
         let is_true = mapping.is_some_and(|m| addresses.all(|a| serves(kernel, *a, m)));

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use smartnat_core::admit::{Admission, AdmittedMapping, Rejection, admit, check};
 use smartnat_core::compile::{UplinkNumbers, compile};
@@ -22,7 +23,7 @@ pub fn admission(data: &[u8]) {
     let mut cluster = objects::cluster(c, 12);
     for _ in 0..c.below(4) {
         let mapping = objects::wild_mapping(c);
-        cluster.mappings.insert(mapping.key.clone(), mapping);
+        cluster.mappings.insert(mapping.key.clone(), Arc::new(mapping));
     }
     let admission = admit(&cluster, &config);
     assert_complete(&cluster, &admission);
@@ -62,7 +63,7 @@ fn assert_oldest_own(cluster: &ClusterState, config: &GatewayConfig, admission: 
         .values()
         .filter_map(|mapping| {
             let service = mapping.service();
-            check(mapping, cluster.services.get(&service), config).ok()
+            check(mapping, cluster.service(&service), config).ok()
         })
         .collect();
     valid.sort_by_key(|m| (m.created.map_or(u64::MAX, |t| t.0), m.key.clone()));

@@ -50,7 +50,7 @@ const ENDPOINTS: [&str; 8] = [
 /// One change of the cluster: a Service with its endpoints comes or changes, or a Mapping does.
 pub(super) fn change(c: &mut Choices<'_>) -> Vec<ClusterObject> {
     match c.below(8) {
-        0..=2 => vec![ClusterObject::Mapping(mapping(c))],
+        0..=2 => vec![mapping(c).into()],
         3..=4 => service_with_slices(c),
         5 => {
             let kinds = [ObjectKind::Mapping, ObjectKind::Service, ObjectKind::EndpointSlice];
@@ -66,11 +66,11 @@ pub(super) fn change(c: &mut Choices<'_>) -> Vec<ClusterObject> {
         6 => {
             let (service, family) = (key(c), c.pick(&Family::ALL));
             let ports = slice_ports(c);
-            vec![ClusterObject::EndpointSlice(slice(c, &service, family, ports))]
+            vec![slice(c, &service, family, ports).into()]
         }
         _ => {
             let key = key(c);
-            vec![ClusterObject::Service(service(c, key))]
+            vec![service(c, key).into()]
         }
     }
 }
@@ -207,9 +207,9 @@ fn service_with_slices(c: &mut Choices<'_>) -> Vec<ClusterObject> {
         .collect();
     let slices = Family::ALL.map(|f| {
         let slice = slice(c, &service.key, f, ports.clone());
-        ClusterObject::EndpointSlice(slice)
+        ClusterObject::from(slice)
     });
-    [vec![ClusterObject::Service(service)], slices.to_vec()].concat()
+    [vec![service.into()], slices.to_vec()].concat()
 }
 
 fn slice_ports(c: &mut Choices<'_>) -> Vec<SlicePort> {

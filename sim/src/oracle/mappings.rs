@@ -107,7 +107,7 @@ fn port(cluster: &ClusterState, claim: &Claim, port: &ClaimedPort) -> ExposedPor
     let slices = cluster.slices.values().filter(|slice| {
         slice.key.namespace == service.key.namespace && slice.service_name == service.key.name
     });
-    let slices: Vec<&EndpointSlice> = slices.collect();
+    let slices: Vec<&EndpointSlice> = slices.map(|slice| &**slice).collect();
     for family in Family::ALL {
         let of_family = slices.iter().filter(|s| s.family == family);
         let all: Vec<(ServiceEndpoint, Readiness)> =

@@ -81,7 +81,7 @@ fn what_vanished_while_a_program_was_down_vanishes_when_it_starts() {
         fleet.put(echo("second", &[A]).created(2).build());
         let mut second = echo("third", &[A]).created(3).mapping();
         second.spec.ports[0].port = Some(81);
-        fleet.put(ClusterObject::Mapping(second));
+        fleet.put(second.into());
         fleet.advance(SOON);
         fleet.kill("gw-a", 0);
         for name in ["echo", "third"] {

@@ -94,7 +94,7 @@ fn a_mapping_that_lost_after_it_was_served_is_let_go_of_by_all_and_can_be_delete
         let elsewhere = echo("mover", &[A, B]).created(40);
         let mut moved = elsewhere.clone().mapping();
         moved.spec.ports[0].port = Some(81);
-        fleet.put(ClusterObject::Mapping(moved));
+        fleet.put(moved.into());
         wait(&mut fleet, SOON, "it is served", |f| is_programmed(f, "mover"));
         fleet.put(elsewhere.build());
         wait(&mut fleet, SOON, "it lost", |f| {

@@ -223,7 +223,7 @@ fn a_stream_of_changes_does_not_put_off_the_next_look() {
                 ports: Vec::new(),
                 endpoints: Vec::new(),
             };
-            driver.cluster(vec![smartnat_core::model::ClusterObject::EndpointSlice(unrelated)]);
+            driver.cluster(vec![unrelated.into()]);
         }
         assert_eq!(held(&driver.kernel), wanted);
         assert_eq!(count(driver.events(), EventKind::DriftRepaired), 1, "{:?}", driver.events());

@@ -1,5 +1,7 @@
 //! P9: what a change does not touch need not be looked at.
 
+use std::sync::Arc;
+
 use proptest::prelude::*;
 use smartnat_core::gateway::{Gateway, Input};
 use smartnat_core::model::{ClusterObject, EndpointSlice, Mapping, ObjectKind, Service};
@@ -38,25 +40,26 @@ fn busy_clusters() -> impl Strategy<Value = Story> {
 fn a_rare_change() -> impl Strategy<Value = ClusterObject> {
     let deleting = a_mapping().prop_map(|object| match object {
         ClusterObject::Mapping(mapping) => {
-            ClusterObject::Mapping(Mapping { deleting: true, ..mapping })
+            Mapping { deleting: true, ..Arc::unwrap_or_clone(mapping) }.into()
         }
         other => other,
     });
     let external = a_service().prop_map(|mut objects| match objects.swap_remove(0) {
         ClusterObject::Service(service) => {
-            ClusterObject::Service(Service { external_name: true, ..service })
+            Service { external_name: true, ..Arc::unwrap_or_clone(service) }.into()
         }
         other => other,
     });
     let slice = (a_service(), any::<bool>(), any::<bool>(), 0..SERVICES).prop_map(
         |(mut objects, first, gone, to)| match objects.swap_remove(usize::from(first) + 1) {
             ClusterObject::EndpointSlice(slice) if gone => {
-                ClusterObject::Deleted(ObjectKind::EndpointSlice, slice.key)
+                ClusterObject::Deleted(ObjectKind::EndpointSlice, slice.key.clone())
             }
-            ClusterObject::EndpointSlice(slice) => ClusterObject::EndpointSlice(EndpointSlice {
+            ClusterObject::EndpointSlice(slice) => EndpointSlice {
                 service_name: format!("s{to}").into(),
-                ..slice
-            }),
+                ..Arc::unwrap_or_clone(slice)
+            }
+            .into(),
             other => other,
         },
     );

@@ -153,7 +153,7 @@ pub(crate) fn cluster(
     known: &mut BTreeSet<(ObjectKind, ObjectKey)>,
 ) -> String {
     let slices = objects.iter().filter_map(|object| match object {
-        ClusterObject::EndpointSlice(slice) => Some(slice),
+        ClusterObject::EndpointSlice(slice) => Some(&**slice),
         _ => None,
     });
     let slices: Vec<&EndpointSlice> = slices.collect();

@@ -1,6 +1,7 @@
 //! The cluster that is served: Mappings with a Service of two endpoints each, and what changes in it.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 
 use smartnat_core::model::{
     ClusterObject, EndpointSlice, Family, ObjectKey, ObjectKind, Protocol, SliceEndpoint, SlicePort,
@@ -95,7 +96,7 @@ pub(crate) fn one_endpoint(size: u32, turn: u32) -> Vec<ClusterObject> {
         if let ClusterObject::EndpointSlice(slice) = object
             && turn.is_multiple_of(2)
         {
-            slice.endpoints[1].addresses = vec![spare];
+            Arc::make_mut(slice).endpoints[1].addresses = vec![spare];
         }
     }
     objects
@@ -146,7 +147,7 @@ fn fleet_slice(slice: u32, pods: u32, replaced: u32) -> ClusterObject {
         let addresses = vec![at(first, number).into()];
         SliceEndpoint { addresses, ready: true, serving: true, terminating: false }
     };
-    ClusterObject::EndpointSlice(EndpointSlice {
+    ClusterObject::from(EndpointSlice {
         key: ObjectKey::new("default", format!("fleet-{slice}")),
         service_name: "fleet".into(),
         family: Family::V4,

@@ -135,18 +135,22 @@ impl Reader<'_> {
             (api::API_VERSION, api::KIND) => self.mapping(place, object),
             ("v1", "Service") => {
                 self.read::<Service>(place, SourceKind::Service, object, |s| {
-                    convert::service(s).map(SourceObject::Service)
+                    convert::service(s).map(|s| SourceObject::Service(s.shared()))
                 });
             }
             ("discovery.k8s.io/v1", "EndpointSlice") => {
                 self.read::<EndpointSlice>(place, SourceKind::EndpointSlice, object, |s| {
-                    convert::endpoint_slice(s).map(SourceObject::EndpointSlice)
+                    convert::endpoint_slice(s).map(|s| SourceObject::EndpointSlice(s.shared()))
                 });
             }
             ("v1", "Endpoints") => {
                 self.read::<Endpoints>(place, SourceKind::Endpoints, object, |e| {
                     let key = convert::object_key(&e.metadata)?;
-                    Ok(SourceObject::Endpoints(key, convert::slices_of_endpoints(e)?))
+                    let slices = convert::slices_of_endpoints(e)?.into_iter();
+                    Ok(SourceObject::Endpoints(
+                        key,
+                        slices.map(smartnat_core::model::EndpointSlice::shared).collect(),
+                    ))
                 });
             }
             (version, kind) => self.other(place, version, kind, &object),
@@ -190,7 +194,7 @@ impl Reader<'_> {
         }
         let Value::Object(object) = value else { return };
         self.read::<api::Mapping>(place, SourceKind::Mapping, object, |m| {
-            convert::mapping(m).map(SourceObject::Mapping)
+            convert::mapping(m).map(|m| SourceObject::Mapping(m.shared()))
         });
     }
 

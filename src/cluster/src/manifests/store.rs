@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use smartnat_core::model::{ClusterObject, ClusterState};
@@ -60,9 +61,9 @@ pub struct ManifestSource<'a> {
 #[derive(Clone, Debug, Default)]
 pub struct ManifestStore {
     root: PathBuf,
-    files: BTreeMap<PathBuf, KnownFile>,
-    /// In which files an object is.
-    claims: BTreeMap<SourceId, BTreeSet<PathBuf>>,
+    files: BTreeMap<Arc<Path>, KnownFile>,
+    /// In which files an object is, by name; most are in one.
+    claims: BTreeMap<SourceId, Vec<Arc<Path>>>,
     /// Objects that are in several files.
     contested: BTreeSet<SourceId>,
     listing_problems: Vec<ManifestProblem>,
@@ -141,10 +142,10 @@ impl ManifestStore {
     fn take(&mut self, listing: Listing) -> Reload {
         let mut touched = BTreeSet::new();
         let kept = |path: &Path| listing.unknown.iter().any(|unknown| path.starts_with(unknown));
-        let gone: Vec<PathBuf> = self
+        let gone: Vec<Arc<Path>> = self
             .files
             .keys()
-            .filter(|path| !listing.files.contains_key(*path) && !kept(path))
+            .filter(|path| !listing.files.contains_key(&***path) && !kept(path))
             .cloned()
             .collect();
         for path in gone {
@@ -152,7 +153,7 @@ impl ManifestStore {
         }
         self.listing_problems = listing.problems;
         for (path, stamp) in listing.files {
-            let earlier = self.files.get(&path).and_then(|file| file.stamp);
+            let earlier = self.files.get(&*path).and_then(|file| file.stamp);
             if earlier.is_some_and(|earlier| stamp.same_as(&earlier)) {
                 continue;
             }
@@ -198,7 +199,11 @@ impl ManifestStore {
         parsed: ParsedFile,
         touched: &mut BTreeSet<SourceId>,
     ) {
-        let file = self.files.entry(path.to_owned()).or_default();
+        let path: &Arc<Path> = &self
+            .files
+            .get_key_value(path)
+            .map_or_else(|| path.into(), |(path, _)| Arc::clone(path));
+        let file = self.files.entry(Arc::clone(path)).or_default();
         let mut objects = parsed.objects;
         for (id, located) in std::mem::take(&mut file.objects) {
             let keep = parsed.unreadable || parsed.broken.contains(&id);
@@ -213,7 +218,7 @@ impl ManifestStore {
         }
         for id in objects.keys() {
             touched.insert(id.clone());
-            self.claims.entry(id.clone()).or_default().insert(path.to_owned());
+            claim(&mut self.claims, id, path);
         }
         *file = KnownFile { stamp, objects, problems: parsed.problems };
     }
@@ -236,7 +241,7 @@ impl ManifestStore {
             } else {
                 self.contested.remove(id);
             }
-            let winner = files.and_then(BTreeSet::first).and_then(|path| self.files.get(path));
+            let winner = files.and_then(|files| self.files.get(files.first()?));
             let object = winner.and_then(|file| file.objects.get(id)).map(|l| l.object.clone());
             changes.push((id.clone(), object));
         }
@@ -263,7 +268,7 @@ impl ManifestStore {
         let mut files = files.iter();
         let Some(winner) = files.next() else { return Vec::new() };
         let winner = self.name_of(winner);
-        let loser = |path: &PathBuf| {
+        let loser = |path: &Arc<Path>| {
             let located = self.files.get(path)?.objects.get(id)?;
             Some(ManifestProblem {
                 file: self.name_of(path),
@@ -288,10 +293,19 @@ impl ManifestStore {
     }
 }
 
+/// Notes that the object is in the file.
+fn claim(claims: &mut BTreeMap<SourceId, Vec<Arc<Path>>>, id: &SourceId, path: &Arc<Path>) {
+    let files = claims.entry(id.clone()).or_default();
+    if let Err(place) = files.binary_search(path) {
+        files.reserve_exact(1);
+        files.insert(place, Arc::clone(path));
+    }
+}
+
 /// Notes that the object is no longer in the file.
-fn disclaim(claims: &mut BTreeMap<SourceId, BTreeSet<PathBuf>>, id: &SourceId, path: &Path) {
+fn disclaim(claims: &mut BTreeMap<SourceId, Vec<Arc<Path>>>, id: &SourceId, path: &Path) {
     if let Some(files) = claims.get_mut(id) {
-        files.remove(path);
+        files.retain(|file| **file != *path);
         if files.is_empty() {
             claims.remove(id);
         }

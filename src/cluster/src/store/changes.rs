@@ -1,6 +1,7 @@
 //! What changed for the core when objects of a source changed.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use smartnat_core::model::{ClusterObject, EndpointSlice, ObjectKey, ObjectKind};
 
@@ -11,10 +12,10 @@ use super::object::{SourceId, SourceKind, SourceObject, deleted};
 #[derive(Clone, Debug, Default)]
 pub struct ObjectStore {
     objects: BTreeMap<SourceId, SourceObject>,
-    /// Keys of real slices by Service.
-    slices: BTreeMap<ObjectKey, BTreeSet<ObjectKey>>,
+    /// How many real slices a Service has, if any.
+    slices: BTreeMap<ObjectKey, usize>,
     /// Slices made of legacy `Endpoints` that the core was told of, by Service.
-    stand_ins: BTreeMap<ObjectKey, Vec<EndpointSlice>>,
+    stand_ins: BTreeMap<ObjectKey, Vec<Arc<EndpointSlice>>>,
 }
 
 impl ObjectStore {
@@ -65,9 +66,9 @@ impl ObjectStore {
         match object {
             SourceObject::EndpointSlice(slice) => {
                 let service = service_of(slice);
-                if let Some(keys) = self.slices.get_mut(&service) {
-                    keys.remove(&slice.key);
-                    if keys.is_empty() {
+                if let Some(count) = self.slices.get_mut(&service) {
+                    *count -= 1;
+                    if *count == 0 {
                         self.slices.remove(&service);
                     }
                 }
@@ -83,7 +84,7 @@ impl ObjectStore {
         match object {
             SourceObject::EndpointSlice(slice) => {
                 let service = service_of(slice);
-                self.slices.entry(service.clone()).or_default().insert(slice.key.clone());
+                *self.slices.entry(service.clone()).or_default() += 1;
                 Some(service)
             }
             SourceObject::Endpoints(key, _) => Some(key.clone()),
@@ -108,7 +109,7 @@ impl ObjectStore {
         }
         for slice in &wanted {
             if !before.contains(slice) {
-                told.push(ClusterObject::EndpointSlice(slice.clone()));
+                told.push(ClusterObject::EndpointSlice(Arc::clone(slice)));
             }
         }
         if !wanted.is_empty() {

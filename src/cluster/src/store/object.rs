@@ -1,6 +1,7 @@
 //! Objects as a source holds them.
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use smartnat_core::model::{ClusterObject, EndpointSlice, Mapping, ObjectKey, ObjectKind, Service};
@@ -44,17 +45,17 @@ impl fmt::Display for SourceId {
     }
 }
 
-/// An object of a source.
+/// An object of a source, shared with the core.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SourceObject {
     /// A Mapping.
-    Mapping(Mapping),
+    Mapping(Arc<Mapping>),
     /// A Service.
-    Service(Service),
+    Service(Arc<Service>),
     /// An `EndpointSlice`.
-    EndpointSlice(EndpointSlice),
+    EndpointSlice(Arc<EndpointSlice>),
     /// Legacy `Endpoints` of the Service with the same key, as slices.
-    Endpoints(ObjectKey, Vec<EndpointSlice>),
+    Endpoints(ObjectKey, Vec<Arc<EndpointSlice>>),
 }
 
 impl SourceObject {
@@ -72,9 +73,9 @@ impl SourceObject {
     /// The object that the core has for it; legacy `Endpoints` have none of their own.
     pub(super) fn to_cluster(&self) -> Option<ClusterObject> {
         match self {
-            Self::Mapping(m) => Some(ClusterObject::Mapping(m.clone())),
-            Self::Service(s) => Some(ClusterObject::Service(s.clone())),
-            Self::EndpointSlice(s) => Some(ClusterObject::EndpointSlice(s.clone())),
+            Self::Mapping(m) => Some(ClusterObject::Mapping(Arc::clone(m))),
+            Self::Service(s) => Some(ClusterObject::Service(Arc::clone(s))),
+            Self::EndpointSlice(s) => Some(ClusterObject::EndpointSlice(Arc::clone(s))),
             Self::Endpoints(..) => None,
         }
     }

@@ -74,7 +74,7 @@ pub fn admit(cluster: &ClusterState, config: &GatewayConfig) -> Admission {
     let mut valid = Vec::with_capacity(cluster.mappings.len());
     let mut admission = Admission::default();
     for mapping in cluster.mappings.values() {
-        match check(mapping, cluster.services.get(&mapping.service()), config) {
+        match check(mapping, cluster.service(&mapping.service()), config) {
             Ok(admitted) => valid.push(admitted),
             Err(problems) => {
                 admission.rejected.insert(mapping.key.clone(), Rejection::Invalid(problems));

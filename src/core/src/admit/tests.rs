@@ -362,7 +362,7 @@ fn a_rejection_stays_readable_however_much_is_wrong() {
 fn every_mapping_gets_one_verdict() {
     let named = |name: &str, spec| {
         let key = ObjectKey::new("default", name);
-        (key.clone(), Mapping { key, ..mapping(spec) })
+        (key.clone(), Mapping { key, ..mapping(spec) }.shared())
     };
     let cluster = ClusterState {
         mappings: BTreeMap::from([

@@ -58,7 +58,7 @@ fn echo() -> Vec<ClusterObject> {
         terminating: false,
     };
     vec![
-        ClusterObject::Service(Service {
+        ClusterObject::from(Service {
             key: key("echo"),
             external_name: false,
             cluster_ips: Vec::new(),
@@ -66,7 +66,7 @@ fn echo() -> Vec<ClusterObject> {
             publish_not_ready: false,
             affinity_seconds: None,
         }),
-        ClusterObject::EndpointSlice(EndpointSlice {
+        ClusterObject::from(EndpointSlice {
             key: key("echo-1"),
             service_name: "echo".into(),
             family: Family::V4,
@@ -104,7 +104,7 @@ fn mapping(name: &str, addresses: &[&str]) -> Mapping {
 
 fn scene(mappings: impl IntoIterator<Item = Mapping>) -> Scene {
     let mut cluster = ClusterState::default();
-    let mappings = mappings.into_iter().map(ClusterObject::Mapping);
+    let mappings = mappings.into_iter().map(ClusterObject::from);
     echo().into_iter().chain(mappings).for_each(|object| cluster.update(object));
     let config = GatewayConfig { uplink_pattern: "ext[0-9]".into(), ..GatewayConfig::default() };
     Scene { cluster, host: host(), config, ..Scene::default() }

@@ -14,11 +14,11 @@ use crate::packed::pack_map;
 #[serde(default, deny_unknown_fields)]
 pub struct ClusterState {
     /// Mappings, admitted or not.
-    pub mappings: BTreeMap<ObjectKey, Mapping>,
+    pub mappings: BTreeMap<ObjectKey, Arc<Mapping>>,
     /// Services.
-    pub services: BTreeMap<ObjectKey, Service>,
+    pub services: BTreeMap<ObjectKey, Arc<Service>>,
     /// Endpoint slices (legacy Endpoints are read into the same form).
-    pub slices: BTreeMap<ObjectKey, EndpointSlice>,
+    pub slices: BTreeMap<ObjectKey, Arc<EndpointSlice>>,
     /// External addresses that this instance has told the cluster to hold; no other is served.
     /// `None` without a cluster, where there is nobody to tell.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -36,22 +36,45 @@ pub enum ObjectKind {
     EndpointSlice,
 }
 
-/// One changed object.
+/// One changed object, shared with whoever tells of it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ClusterObject {
     /// A Mapping as it is now.
-    Mapping(Mapping),
+    Mapping(Arc<Mapping>),
     /// A Service as it is now.
-    Service(Service),
+    Service(Arc<Service>),
     /// An `EndpointSlice` as it is now.
-    EndpointSlice(EndpointSlice),
+    EndpointSlice(Arc<EndpointSlice>),
     /// The object is gone.
     Deleted(ObjectKind, ObjectKey),
     /// The external addresses that this instance now has told the cluster to hold.
     Published(BTreeSet<IpAddr>),
 }
 
+impl From<Mapping> for ClusterObject {
+    fn from(mapping: Mapping) -> Self {
+        Self::Mapping(mapping.shared())
+    }
+}
+
+impl From<Service> for ClusterObject {
+    fn from(service: Service) -> Self {
+        Self::Service(service.shared())
+    }
+}
+
+impl From<EndpointSlice> for ClusterObject {
+    fn from(slice: EndpointSlice) -> Self {
+        Self::EndpointSlice(slice.shared())
+    }
+}
+
 impl ClusterState {
+    /// A Service, if it exists.
+    pub fn service(&self, key: &ObjectKey) -> Option<&Service> {
+        self.services.get(key).map(|service| &**service)
+    }
+
     /// Whether this instance may serve an external address that its host holds.
     pub fn may_serve(&self, address: IpAddr) -> bool {
         self.published.as_ref().is_none_or(|published| published.contains(&address))
@@ -112,6 +135,14 @@ pub struct Mapping {
 }
 
 impl Mapping {
+    /// To be kept and shared, with no room to grow: a list of one that grew has room for four.
+    pub fn shared(mut self) -> Arc<Self> {
+        self.spec.addresses.shrink_to_fit();
+        self.spec.allowed_sources.shrink_to_fit();
+        self.spec.ports.shrink_to_fit();
+        Arc::new(self)
+    }
+
     /// The Service that it names, which need not exist.
     pub fn service(&self) -> ObjectKey {
         ObjectKey::new(self.key.namespace.clone(), self.spec.service_name.clone())
@@ -167,6 +198,15 @@ pub struct Service {
     pub affinity_seconds: Option<u32>,
 }
 
+impl Service {
+    /// To be kept and shared, with no room to grow.
+    pub fn shared(mut self) -> Arc<Self> {
+        self.cluster_ips.shrink_to_fit();
+        self.ports.shrink_to_fit();
+        Arc::new(self)
+    }
+}
+
 /// One port of a Service.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ServicePort {
@@ -194,6 +234,16 @@ pub struct EndpointSlice {
 }
 
 impl EndpointSlice {
+    /// To be kept and shared, with no room to grow.
+    pub fn shared(mut self) -> Arc<Self> {
+        self.ports.shrink_to_fit();
+        self.endpoints.shrink_to_fit();
+        for endpoint in &mut self.endpoints {
+            endpoint.addresses.shrink_to_fit();
+        }
+        Arc::new(self)
+    }
+
     /// The Service that it belongs to.
     pub fn service(&self) -> ObjectKey {
         ObjectKey::new(self.key.namespace.clone(), self.service_name.clone())

@@ -7,7 +7,7 @@ use crate::model::{ClusterState, EndpointSlice, ObjectKey, Service};
 /// Services and slices of a [`ClusterState`], found by the key of the Service.
 #[derive(Clone, Debug)]
 pub struct ServiceIndex<'a> {
-    services: &'a BTreeMap<ObjectKey, Service>,
+    cluster: &'a ClusterState,
     /// By namespace, then by name of the Service.
     slices: BTreeMap<&'a str, BTreeMap<&'a str, Vec<&'a EndpointSlice>>>,
 }
@@ -15,7 +15,7 @@ pub struct ServiceIndex<'a> {
 impl<'a> ServiceIndex<'a> {
     /// Looks at every slice once.
     pub fn new(cluster: &'a ClusterState) -> Self {
-        Self::of(cluster, cluster.slices.values())
+        Self::of(cluster, cluster.slices.values().map(|slice| &**slice))
     }
 
     /// Of these slices alone, in the order of their keys.
@@ -28,12 +28,12 @@ impl<'a> ServiceIndex<'a> {
             let namespace = slices.entry(&slice.key.namespace).or_default();
             namespace.entry(&slice.service_name).or_default().push(slice);
         }
-        Self { services: &cluster.services, slices }
+        Self { cluster, slices }
     }
 
     /// The Service, if it exists.
     pub fn service(&self, key: &ObjectKey) -> Option<&'a Service> {
-        self.services.get(key)
+        self.cluster.service(key)
     }
 
     /// The slices of a Service, by name.

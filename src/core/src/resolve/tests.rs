@@ -1,5 +1,7 @@
 //! T5, T6, T8, T9: which endpoints stand behind a port.
 
+use std::sync::Arc;
+
 use super::*;
 use crate::admit::AllowedSources;
 use crate::model::{
@@ -56,8 +58,8 @@ fn slice(name: &str, ports: Vec<SlicePort>, endpoints: Vec<SliceEndpoint>) -> En
 
 fn cluster(service: Service, slices: Vec<EndpointSlice>) -> ClusterState {
     ClusterState {
-        services: [(service.key.clone(), service)].into(),
-        slices: slices.into_iter().map(|s| (s.key.clone(), s)).collect(),
+        services: [(service.key.clone(), service.shared())].into(),
+        slices: slices.into_iter().map(|s| (s.key.clone(), s.shared())).collect(),
         ..Default::default()
     }
 }
@@ -321,7 +323,7 @@ fn draining_is_judged_per_family() {
 #[test]
 fn publish_not_ready_addresses_makes_every_endpoint_ready() {
     let mut state = web(vec![endpoint("10.1.0.7", NOT_READY), endpoint("10.1.0.8", GONE)]);
-    state.services.get_mut(&key("echo")).unwrap().publish_not_ready = true;
+    Arc::make_mut(state.services.get_mut(&key("echo")).unwrap()).publish_not_ready = true;
     let resolved = resolve_in(&state, &tcp_80());
     assert_eq!(active(&resolved.families.ipv4), ["10.1.0.7:8080", "10.1.0.8:8080"]);
     assert!(resolved.families.ipv4.listed.values().all(|k| *k == Keeps::All));
@@ -331,7 +333,7 @@ fn publish_not_ready_addresses_makes_every_endpoint_ready() {
 #[test]
 fn affinity_and_headless_services_are_honoured() {
     let mut state = web(vec![endpoint("10.1.0.7", READY)]);
-    let echo = state.services.get_mut(&key("echo")).unwrap();
+    let echo = Arc::make_mut(state.services.get_mut(&key("echo")).unwrap());
     echo.affinity_seconds = Some(10_800);
     echo.cluster_ips.clear();
     let resolved = resolve_in(&state, &tcp_80());
@@ -420,7 +422,7 @@ fn slices_of_other_services_and_namespaces_are_not_used() {
         );
         foreign.key = slice_key.clone();
         foreign.service_name = service_name.into();
-        state.slices.insert(slice_key, foreign);
+        state.slices.insert(slice_key, foreign.shared());
     }
     assert_eq!(resolve_in(&state, &tcp_80()).families, FamilyEndpoints::default());
 }

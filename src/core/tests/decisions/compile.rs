@@ -43,7 +43,7 @@ fn a_mapping_that_is_being_deleted_is_served_no_more_but_owns() {
     let mut leaving = mapping("leaving").created(1).address(EXT1).tcp(1).egress(true).mapping();
     leaving.deleting = true;
     let mut objects = service("leaving").port("", Protocol::Tcp, 1, 1).ready("10.1.0.7").build();
-    objects.push(smartnat_core::model::ClusterObject::Mapping(leaving));
+    objects.push(leaving.into());
     objects.push(mapping("heir").created(2).address(EXT1).tcp(1).build());
     let compiled = compiled(objects);
     assert!(compiled.dataplane.mappings.is_empty());

@@ -24,7 +24,7 @@ impl Holdings {
         match read {
             Ok((mapping, stored)) => {
                 self.changed.insert(key.clone(), Some(Arc::new(stored)));
-                self.offer(&key, mapping);
+                self.offer(&key, mapping.shared());
             }
             Err(error) => warn!(
                 mapping = %key, field = %error.field,
@@ -50,7 +50,7 @@ impl Holdings {
     }
 
     /// Takes over a good state. It is held back while the slices of its Service are awaited.
-    fn offer(&mut self, key: &ObjectKey, mapping: model::Mapping) {
+    fn offer(&mut self, key: &ObjectKey, mapping: Arc<model::Mapping>) {
         let service = mapping.service();
         self.name(&service, key);
         let Some(state) = self.mappings.get_mut(key) else { return };

@@ -30,7 +30,7 @@ struct MappingState {
     /// The Service of the newest good state.
     wanted: Option<ObjectKey>,
     /// The newest good state, as long as the slices of its Service are awaited.
-    held: Option<model::Mapping>,
+    held: Option<Arc<model::Mapping>>,
 }
 
 /// What is known of one slice.
@@ -55,7 +55,7 @@ struct Named {
 #[derive(Debug, Default)]
 pub(super) struct Holdings {
     mappings: Versions<MappingState>,
-    services: Versions<Option<model::Service>>,
+    services: Versions<Option<Arc<model::Service>>>,
     slices: Versions<SliceState>,
     /// The slices of each Service.
     of_service: BTreeMap<Arc<ObjectKey>, BTreeSet<Arc<ObjectKey>>>,
@@ -156,7 +156,7 @@ impl Holdings {
         let by = BTreeSet::from([mapping.clone()]);
         self.named.insert(service.clone(), Named { by, awaited, failed: false });
         if let Some(Some(known)) = self.services.get(service) {
-            let known = SourceObject::Service(known.clone());
+            let known = SourceObject::Service(Arc::clone(known));
             self.stage(SourceKind::Service, service, Some(known));
         }
     }

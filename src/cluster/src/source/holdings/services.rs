@@ -1,5 +1,7 @@
 //! Services.
 
+use std::sync::Arc;
+
 use k8s_openapi::api::core::v1::Service;
 use tracing::warn;
 
@@ -17,8 +19,9 @@ impl Holdings {
         }
         match convert::service(service) {
             Ok(converted) => {
+                let converted = converted.shared();
                 if self.named.contains_key(&key) {
-                    let object = SourceObject::Service(converted.clone());
+                    let object = SourceObject::Service(Arc::clone(&converted));
                     self.stage(SourceKind::Service, &key, Some(object));
                 }
                 if let Some(known) = self.services.get_mut(&key) {

@@ -110,7 +110,7 @@ impl Holdings {
     fn keep_slice(&mut self, key: &ObjectKey, slice: &EndpointSlice) {
         match convert::endpoint_slice(slice) {
             Ok(converted) => {
-                let object = SourceObject::EndpointSlice(converted);
+                let object = SourceObject::EndpointSlice(converted.shared());
                 self.stage(SourceKind::EndpointSlice, key, Some(object));
                 if let Some(state) = self.slices.get_mut(key) {
                     state.kept = true;

@@ -45,12 +45,12 @@ fn only_what_changed_is_told() {
         publish_not_ready: false,
         affinity_seconds: None,
     };
-    let told = store.update([set(SourceObject::Service(service.clone()))]);
-    assert_eq!(told, [ClusterObject::Service(service.clone())]);
-    assert_eq!(store.update([set(SourceObject::Service(service.clone()))]), []);
+    let told = store.update([set(SourceObject::Service(service.clone().shared()))]);
+    assert_eq!(told, [service.clone().into()]);
+    assert_eq!(store.update([set(SourceObject::Service(service.clone().shared()))]), []);
     service.publish_not_ready = true;
-    let told = store.update([set(SourceObject::Service(service.clone()))]);
-    assert_eq!(told, [ClusterObject::Service(service)]);
+    let told = store.update([set(SourceObject::Service(service.clone().shared()))]);
+    assert_eq!(told, [service.into()]);
     let told = store.update([gone(SourceKind::Service, "echo")]);
     assert_eq!(told, [ClusterObject::Deleted(ObjectKind::Service, key("echo"))]);
     assert_eq!(store.update([gone(SourceKind::Service, "echo")]), []);
@@ -60,10 +60,11 @@ fn only_what_changed_is_told() {
 #[test]
 fn legacy_endpoints_count_only_without_slices() {
     let endpoints = |slices: &[&str]| {
-        let slices = slices.iter().map(|name| slice(name, "echo")).collect();
+        let slices = slices.iter().map(|name| slice(name, "echo").shared()).collect();
         set(SourceObject::Endpoints(key("echo"), slices))
     };
-    let real = |name: &str, service: &str| set(SourceObject::EndpointSlice(slice(name, service)));
+    let real =
+        |name: &str, service: &str| set(SourceObject::EndpointSlice(slice(name, service).shared()));
     let mut store = ObjectStore::default();
 
     assert_eq!(slices(&store.update([endpoints(&["e:0", "e:1"])])), ["e:0", "e:1"]);

@@ -64,7 +64,7 @@ impl Kept {
             // They claim in vain, until the winner goes.
             if matches!(rejection, Rejection::Conflict(_))
                 && let Some(mapping) = cluster.mappings.get(key)
-                && let Ok(valid) = check(mapping, cluster.services.get(&mapping.service()), config)
+                && let Ok(valid) = check(mapping, cluster.service(&mapping.service()), config)
             {
                 claims.adopt(&valid, false);
             }
@@ -170,12 +170,12 @@ impl Sources<'_> {
     /// `None`: there is no such Mapping.
     fn check(self, key: &ObjectKey) -> Option<Checked> {
         let mapping = self.cluster.mappings.get(key)?;
-        Some(check(mapping, self.cluster.services.get(&mapping.service()), self.config))
+        Some(check(mapping, self.cluster.service(&mapping.service()), self.config))
     }
 
     fn resolve(self, mapping: &AdmittedMapping) -> Vec<ResolvedPort> {
         let slices = self.references.slices(&mapping.service);
-        let slices = slices.filter_map(|key| self.cluster.slices.get(key));
+        let slices = slices.filter_map(|key| self.cluster.slices.get(key).map(|slice| &**slice));
         let index = ServiceIndex::of(self.cluster, slices);
         mapping.ports.iter().map(|port| resolve(&index, mapping, port)).collect()
     }

@@ -1,5 +1,7 @@
 //! Verdict, cause, Mapping and field of every kind of way.
 
+use std::sync::Arc;
+
 use super::*;
 
 const EXT1: &str = "203.0.113.10";
@@ -149,6 +151,7 @@ fn nobody_home_says_what_there_is_instead() {
     }
     let mut all_down = scene([mapping("echo", &[EXT1])]);
     for slice in all_down.cluster.slices.values_mut() {
+        let slice = Arc::make_mut(slice);
         slice.endpoints.iter_mut().for_each(|e| (e.ready, e.serving) = (false, false));
     }
     let told = ask(&all_down, CLIENT, EXT1, 80);

@@ -27,7 +27,7 @@ fn cluster() -> ClusterState {
             ..MappingSpec::default()
         },
     };
-    ClusterState { mappings: [(key(), mapping)].into(), ..ClusterState::default() }
+    ClusterState { mappings: [(key(), mapping.shared())].into(), ..ClusterState::default() }
 }
 
 fn compiled() -> Compiled {

@@ -96,7 +96,8 @@ fn lowered(backend: Backend, name: &str, sources: &[&str]) -> DesiredObjects {
             ..MappingSpec::default()
         },
     };
-    let cluster = ClusterState { mappings: [(key(name), mapping)].into(), ..<_>::default() };
+    let cluster =
+        ClusterState { mappings: [(key(name), mapping.shared())].into(), ..<_>::default() };
     let compiled =
         compile(&cluster, &host, &config, &UplinkNumbers::new(), &KernelState::default());
     lower(&compiled.dataplane, backend)
