@@ -4,4 +4,4 @@ mod changes;
 mod object;
 
 pub use changes::ObjectStore;
-pub use object::{SourceId, SourceKind, SourceObject};
+pub use object::{LegacyEndpoints, SourceId, SourceKind, SourceObject};

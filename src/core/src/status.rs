@@ -1,5 +1,6 @@
 //! What the gateway tells of each Mapping and of itself.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -53,13 +54,13 @@ pub mod reason {
 pub struct Condition {
     /// One of the condition types in [`reason`].
     #[serde(rename = "type")]
-    pub kind: String,
+    pub kind: Cow<'static, str>,
     /// True or False.
     pub status: bool,
     /// One of the reasons in [`reason`].
-    pub reason: String,
+    pub reason: Cow<'static, str>,
     /// For people.
-    pub message: String,
+    pub message: Cow<'static, str>,
 }
 
 /// What one port of a Mapping does on one address.

@@ -37,16 +37,30 @@ impl Processor {
     }
 }
 
-/// Most memory that this process has had so far, in KiB (`VmHWM` of `proc_pid_status(5)`).
-pub(crate) fn peak_memory_kib() -> Result<u64, BenchError> {
-    let text = fs::read_to_string("/proc/self/status").map_err(system("/proc/self/status"))?;
-    let missing = || system("/proc/self/status")(std::io::ErrorKind::InvalidData.into());
-    peak_of(&text).ok_or_else(missing)
+/// Memory of this process in KiB (`proc_pid_status(5)`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Memory {
+    /// Most that was resident so far (`VmHWM`).
+    pub peak_kib: u64,
+    /// Resident now (`VmRSS`).
+    pub resident_kib: u64,
 }
 
-fn peak_of(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    line.trim().strip_suffix("kB")?.trim().parse().ok()
+impl Memory {
+    /// So far, and now.
+    pub(crate) fn now() -> Result<Self, BenchError> {
+        let text = fs::read_to_string("/proc/self/status").map_err(system("/proc/self/status"))?;
+        let missing = || system("/proc/self/status")(std::io::ErrorKind::InvalidData.into());
+        Self::of(&text).ok_or_else(missing)
+    }
+
+    fn of(status: &str) -> Option<Self> {
+        let value = |name| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+            line.trim().strip_suffix("kB")?.trim().parse().ok()
+        };
+        Some(Self { peak_kib: value("VmHWM:")?, resident_kib: value("VmRSS:")? })
+    }
 }
 
 #[cfg(test)]
@@ -54,10 +68,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_peak_is_read_from_its_line() {
-        assert_eq!(peak_of("VmPeak:\t  9 kB\nVmHWM:\t   1234 kB\n"), Some(1234));
-        assert_eq!(peak_of("VmPeak:\t  9 kB\n"), None);
-        assert!(peak_memory_kib().unwrap() > 100);
+    fn memory_is_read_from_its_lines() {
+        let text = "VmPeak:\t  9 kB\nVmHWM:\t   1234 kB\nVmRSS:\t 56 kB\n";
+        assert_eq!(Memory::of(text), Some(Memory { peak_kib: 1234, resident_kib: 56 }));
+        assert_eq!(Memory::of("VmPeak:\t  9 kB\nVmHWM:\t 7 kB\n"), None);
+        let now = Memory::now().unwrap();
+        assert!(now.resident_kib > 100 && now.peak_kib >= now.resident_kib, "{now:?}");
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::error::{BenchError, system};
 use crate::measured::{Measured, Spent, drive};
 use crate::network;
 use crate::stats::{median, percentile};
-use crate::usage::{Processor, peak_memory_kib};
+use crate::usage::{Memory, Processor};
 
 /// What the process is to do.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -81,8 +81,8 @@ pub(crate) struct Cold {
     pub bytes: Option<u64>,
     /// Processor time.
     pub processor: Processor,
-    /// Most memory of the process until here, its list of objects included, in KiB.
-    pub peak_kib: u64,
+    /// Memory of the process after it handed back what is free, as the program does.
+    pub memory: Memory,
 }
 
 impl Cold {
@@ -125,8 +125,8 @@ pub(crate) struct Changes {
     pub own_us: f64,
     /// Processor time of its children, mean.
     pub children_us: f64,
-    /// Most memory of the process until here, in KiB.
-    pub peak_kib: u64,
+    /// Memory of the process here.
+    pub memory: Memory,
 }
 
 /// Runs in the gateway's namespace and writes what it finds, a line a part.
@@ -236,6 +236,7 @@ impl<'a> Station<'a> {
         let before = self.used()?;
         let spent = self.drive(inputs)?;
         let used = self.used()?.since(before);
+        smartnat_heap::release();
         Ok(Cold {
             core_us: micros(spent.core),
             apply_us: micros(spent.apply),
@@ -244,7 +245,7 @@ impl<'a> Station<'a> {
             processes: used.processes,
             bytes: used.bytes,
             processor: used.processor,
-            peak_kib: peak_memory_kib()?,
+            memory: Memory::now()?,
         })
     }
 
@@ -300,7 +301,7 @@ fn summary(asked: u32, all: &[Spent], used: Used) -> Result<Changes, BenchError>
         bytes: used.bytes.map(|bytes| count(bytes) / f64::from(made)),
         own_us: micros_of(used.processor.own_us) / f64::from(made),
         children_us: micros_of(used.processor.children_us) / f64::from(made),
-        peak_kib: peak_memory_kib()?,
+        memory: Memory::now()?,
     })
 }
 

@@ -258,7 +258,7 @@ on_both_arms!(a_conflict_across_namespaces_is_seen, |arms| {
     let loser = &both.status.mappings[&ObjectKey::new("a", "echo")];
     let accepted = loser.conditions.iter().find(|c| c.kind == reason::ACCEPTED);
     let accepted = accepted.expect("a condition");
-    assert_eq!((accepted.status, accepted.reason.as_str()), (false, reason::CONFLICT), "{loser:?}");
+    assert_eq!((accepted.status, &*accepted.reason), (false, reason::CONFLICT), "{loser:?}");
     assert!(accepted.message.contains("b/echo"), "{}", accepted.message);
     assert_served_by(&mut arm, &SIDES, "pod2");
     arm.sync(vec![ClusterObject::Deleted(ObjectKind::Mapping, ObjectKey::new("b", "echo"))]);

@@ -2,18 +2,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Endpoints, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
+use smartnat_core::model;
 
 use super::document::{Document, json_documents, yaml_documents};
 use super::fields;
 use super::problem::{ManifestProblem, Severity};
 use crate::api;
 use crate::convert::{self, ConversionError};
-use crate::store::{SourceId, SourceKind, SourceObject};
+use crate::store::{LegacyEndpoints, SourceId, SourceKind, SourceObject};
 
 /// Problems that are told of one file.
 const MAX_PROBLEMS: usize = 200;
@@ -147,10 +149,8 @@ impl Reader<'_> {
                 self.read::<Endpoints>(place, SourceKind::Endpoints, object, |e| {
                     let key = convert::object_key(&e.metadata)?;
                     let slices = convert::slices_of_endpoints(e)?.into_iter();
-                    Ok(SourceObject::Endpoints(
-                        key,
-                        slices.map(smartnat_core::model::EndpointSlice::shared).collect(),
-                    ))
+                    let slices = slices.map(model::EndpointSlice::shared).collect();
+                    Ok(SourceObject::Endpoints(Arc::new(LegacyEndpoints { key, slices })))
                 });
             }
             (version, kind) => self.other(place, version, kind, &object),

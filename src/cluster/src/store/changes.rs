@@ -74,7 +74,7 @@ impl ObjectStore {
                 }
                 Some(service)
             }
-            SourceObject::Endpoints(key, _) => Some(key.clone()),
+            SourceObject::Endpoints(endpoints) => Some(endpoints.key.clone()),
             SourceObject::Mapping(_) | SourceObject::Service(_) => None,
         }
     }
@@ -87,7 +87,7 @@ impl ObjectStore {
                 *self.slices.entry(service.clone()).or_default() += 1;
                 Some(service)
             }
-            SourceObject::Endpoints(key, _) => Some(key.clone()),
+            SourceObject::Endpoints(endpoints) => Some(endpoints.key.clone()),
             SourceObject::Mapping(_) | SourceObject::Service(_) => None,
         }
     }
@@ -96,8 +96,8 @@ impl ObjectStore {
     fn settle(&mut self, service: &ObjectKey, told: &mut Vec<ClusterObject>) {
         let id = SourceId { kind: SourceKind::Endpoints, key: service.clone() };
         let wanted = match self.objects.get(&id) {
-            Some(SourceObject::Endpoints(_, slices)) if !self.slices.contains_key(service) => {
-                slices.clone()
+            Some(SourceObject::Endpoints(endpoints)) if !self.slices.contains_key(service) => {
+                endpoints.slices.clone()
             }
             _ => Vec::new(),
         };

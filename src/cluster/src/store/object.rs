@@ -54,8 +54,17 @@ pub enum SourceObject {
     Service(Arc<Service>),
     /// An `EndpointSlice`.
     EndpointSlice(Arc<EndpointSlice>),
-    /// Legacy `Endpoints` of the Service with the same key, as slices.
-    Endpoints(ObjectKey, Vec<Arc<EndpointSlice>>),
+    /// Legacy `Endpoints`.
+    Endpoints(Arc<LegacyEndpoints>),
+}
+
+/// Legacy `Endpoints`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LegacyEndpoints {
+    /// Namespace and name, which are those of the Service.
+    pub key: ObjectKey,
+    /// What they say, as slices.
+    pub slices: Vec<Arc<EndpointSlice>>,
 }
 
 impl SourceObject {
@@ -65,7 +74,7 @@ impl SourceObject {
             Self::Mapping(m) => (SourceKind::Mapping, &m.key),
             Self::Service(s) => (SourceKind::Service, &s.key),
             Self::EndpointSlice(s) => (SourceKind::EndpointSlice, &s.key),
-            Self::Endpoints(key, _) => (SourceKind::Endpoints, key),
+            Self::Endpoints(e) => (SourceKind::Endpoints, &e.key),
         };
         SourceId { kind, key: key.clone() }
     }

@@ -18,6 +18,7 @@ use crate::dataplane::{Dataplane, MappingPlane, PortPlane, Uplink};
 use crate::marks::MarkLayout;
 use crate::model::{Backend, ClusterState, Family, GatewayConfig, HostState, ObjectKey};
 use crate::objects::{BuiltinChain, KernelState, SysctlKey};
+use crate::packed::flat_map;
 use crate::resolve::{EndpointSet, ResolvedPort, ServiceIndex, resolve};
 
 /// The desired dataplane with what led to it.
@@ -194,12 +195,13 @@ fn mapping_plane(
             protocol: port.protocol,
             ports: port.ports,
             affinity_seconds: resolved.affinity_seconds,
-            endpoints: Family::ALL
-                .into_iter()
-                .filter(|f| addresses.iter().any(|a| Family::of(a) == *f))
-                .map(|f| (f, resolved.families.of(f).clone()))
-                .filter(|(_, set)| *set != EndpointSet::default())
-                .collect(),
+            endpoints: flat_map(
+                Family::ALL
+                    .into_iter()
+                    .filter(|f| addresses.iter().any(|a| Family::of(a) == *f))
+                    .map(|f| (f, resolved.families.of(f).clone()))
+                    .filter(|(_, set)| *set != EndpointSet::default()),
+            ),
         })
         .collect();
     Some(MappingPlane {

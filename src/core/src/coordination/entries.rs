@@ -9,7 +9,7 @@ use super::records::{
     AddressEntry, MappingRecord, StatusCondition, Truth, condition, date, same_entries, shortened,
 };
 use crate::model::ObjectKey;
-use crate::status::reason;
+use crate::status::{Condition, reason};
 
 impl Coordinator {
     /// The next write of entries that a Mapping needs.
@@ -49,7 +49,8 @@ impl Coordinator {
             let text = "it is being deleted and the kernel holds nothing of it";
             (Truth::False, reason::REMOVED.to_owned(), text.to_owned())
         } else {
-            (programmed.status.into(), programmed.reason.clone(), programmed.message.clone())
+            let Condition { status, reason, message, .. } = programmed;
+            (Truth::from(*status), reason.to_string(), message.to_string())
         };
         let entry = |address: IpAddr| {
             let mut conditions = vec![StatusCondition {

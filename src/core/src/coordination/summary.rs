@@ -91,8 +91,8 @@ impl Coordinator {
             since: self.now,
         };
         let accepted = status.conditions.iter().find(|c| c.kind == reason::ACCEPTED);
-        let accepted =
-            accepted.map(|c| new(reason::ACCEPTED, c.status.into(), &c.reason, c.message.clone()));
+        let accepted = accepted
+            .map(|c| new(reason::ACCEPTED, c.status.into(), &c.reason, c.message.to_string()));
         let programmed = new(reason::PROGRAMMED, verdict.truth, verdict.reason, verdict.message);
         let held: BTreeSet<IpAddr> = self
             .publishers(record)

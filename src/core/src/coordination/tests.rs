@@ -38,7 +38,7 @@ fn report(held: &[&str], serving: &[&str], released: bool) -> StatusReport {
         gateways: Vec::new(),
         guarded: true,
     };
-    let condition = |kind: &str, status, why: &str| Condition {
+    let condition = |kind: &'static str, status, why: &'static str| Condition {
         kind: kind.into(),
         status,
         reason: why.into(),

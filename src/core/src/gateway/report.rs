@@ -1,5 +1,6 @@
 //! Status and events, told only when they change.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use crate::dataplane::Dataplane;
 use crate::lint::Violation;
 use crate::model::{ClusterState, Family, GatewayConfig, ObjectKey};
 use crate::ops::OpError;
+use crate::packed::flat_map;
 use crate::resolve::ResolvedPort;
 use crate::status::{
     Condition, MappingStatus, MappingStatuses, PortStatus, StatusReport, UplinkStatus, reason,
@@ -149,18 +151,23 @@ fn programmed(key: &ObjectKey) -> Output {
     })
 }
 
-fn condition(kind: &str, status: bool, reason: &str, message: impl Into<String>) -> Condition {
+fn condition(
+    kind: &'static str,
+    status: bool,
+    reason: &'static str,
+    message: impl Into<Cow<'static, str>>,
+) -> Condition {
     Condition { kind: kind.into(), status, reason: reason.into(), message: message.into() }
 }
 
-fn unprogrammed(status: &MappingStatus, why: &str, detail: &str) -> Arc<MappingStatus> {
+fn unprogrammed(status: &MappingStatus, why: &'static str, detail: &str) -> Arc<MappingStatus> {
     let mut status = MappingStatus { released: false, ..status.clone() };
     for condition in &mut status.conditions {
         let told = condition.status || condition.reason == reason::REMOVED;
         if condition.kind == reason::PROGRAMMED && told {
             condition.status = false;
             condition.reason = why.into();
-            condition.message = detail.into();
+            condition.message = detail.to_owned().into();
         }
     }
     Arc::new(status)
@@ -269,14 +276,18 @@ fn accepted(
         .flat_map(|family| resolved.iter().flat_map(move |r| &r.families.of(family).active))
         .map(|endpoint| endpoint.address)
         .collect();
-    let of_family =
-        |a: &IpAddr| pods.iter().copied().filter(|p| Family::of(p) == Family::of(a)).collect();
+    let of_family = |a: &IpAddr| {
+        let own = pods.iter().copied().filter(|p| Family::of(p) == Family::of(a));
+        let mut own: Vec<IpAddr> = own.collect();
+        own.shrink_to_fit();
+        own
+    };
     MappingStatus {
         uid: String::new(),
         observed_generation: mapping.generation,
         invalid: "no".into(),
         service_vip: None,
-        configured_addresses: held.iter().map(|a| (*a, of_family(a))).collect(),
+        configured_addresses: flat_map(held.iter().map(|a| (*a, of_family(a)))),
         conditions: vec![condition(reason::ACCEPTED, true, reason::VALID, "valid"), programmed],
         ports,
         pods: pods.into_iter().collect(),
@@ -290,13 +301,10 @@ fn port_status(
     resolved: &ResolvedPort,
     held: &[IpAddr],
 ) -> PortStatus {
-    let endpoints = held
-        .iter()
-        .map(|a| {
-            let active = &resolved.families.of(Family::of(a)).active;
-            (*a, active.iter().map(ToString::to_string).collect())
-        })
-        .collect();
+    let endpoints = flat_map(held.iter().map(|a| {
+        let active = &resolved.families.of(Family::of(a)).active;
+        (*a, active.iter().map(ToString::to_string).collect())
+    }));
     PortStatus {
         port: format!("{}/{}", port.protocol, port.ports),
         endpoints,

@@ -7,6 +7,7 @@ use crate::admit::{AdmittedMapping, AdmittedPort, is_routable};
 use crate::model::{
     EndpointSlice, Family, PortRange, Service, ServiceEndpoint, ServicePort, SliceEndpoint,
 };
+use crate::packed::flat_map;
 
 use super::{EndpointSet, Keeps, Waiting};
 
@@ -81,13 +82,14 @@ impl Listing {
         if active.is_empty() {
             active = in_state(Availability::Draining);
         }
+        active.shrink_to_fit();
         let keeps = |availability| match availability {
             Availability::Down => Keeps::TcpOnly,
             _ => Keeps::All,
         };
         EndpointSet {
             active,
-            listed: self.endpoints.iter().map(|(e, a)| (*e, keeps(*a))).collect(),
+            listed: flat_map(self.endpoints.iter().map(|(e, a)| (*e, keeps(*a)))),
         }
     }
 

@@ -38,7 +38,7 @@ fn log_mapping(key: &ObjectKey, before: Option<&MappingStatus>, now: &MappingSta
         return;
     }
     let Condition { reason, message, .. } = programmed;
-    match reason.as_str() {
+    match &**reason {
         reason::WAITING => tracing::info!(mapping = %key, "{key}: waits: {message}"),
         // Most Mappings of a cluster may be other instances'.
         reason::NO_INSTANCE => tracing::debug!(mapping = %key, "{key}: not here: {message}"),
@@ -96,7 +96,7 @@ mod tests {
         text.lines().map(|line| line.trim().to_owned()).collect()
     }
 
-    fn report(why: &str, message: &str) -> StatusReport {
+    fn report(why: &'static str, message: &'static str) -> StatusReport {
         let condition = Condition {
             kind: reason::PROGRAMMED.into(),
             status: true,

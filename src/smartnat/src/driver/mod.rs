@@ -35,6 +35,9 @@ const MIN_WAIT: Duration = Duration::from_millis(1);
 const NOTICE_DELAY: Duration = Duration::from_millis(20);
 /// A good cluster is copied for whoever remembers it no more often than this.
 const REMEMBER_EVERY: Duration = Duration::from_secs(4);
+/// After so many operations what they left free of the heap is handed back: a first sync or a
+/// change of everything leaves megabytes, a change of one Mapping nothing that is worth a pause.
+const MANY_OPERATIONS: usize = 4096;
 /// Longest wait for what was begun when the program is told to end.
 const MAX_FINISH: Duration = Duration::from_secs(30);
 
@@ -98,6 +101,8 @@ pub struct Driver {
     /// The cluster changed since it was last told as good.
     unremembered: bool,
     remembered: Option<Instant>,
+    /// Operations since the heap was last trimmed.
+    operations: usize,
 }
 
 impl Driver {
@@ -112,6 +117,7 @@ impl Driver {
             listeners: None,
             unremembered: false,
             remembered: None,
+            operations: 0,
         }
     }
 
@@ -162,6 +168,9 @@ impl Driver {
                 }
             };
             assert!(self.busy == Busy::No, "the core asks for one thing at a time");
+            if let Job::Apply(transaction) = &job {
+                self.operations += transaction.ops.len();
+            }
             self.journal.begin(&job);
             self.busy = match job {
                 Job::Apply(_) => Busy::Applying,
@@ -175,8 +184,16 @@ impl Driver {
         if self.gateway.is_idle() {
             self.journal.rest(self.gateway.status());
             self.tell_good_cluster();
+            self.release_memory();
         }
         Ok(())
+    }
+
+    fn release_memory(&mut self) {
+        if self.operations >= MANY_OPERATIONS {
+            self.operations = 0;
+            smartnat_heap::release();
+        }
     }
 
     fn tell_cluster(&self, event: &Event) {

@@ -79,7 +79,7 @@ impl Out<'_> {
     fn mappings(&mut self, report: &StatusReport) -> fmt::Result {
         let mut counts: BTreeMap<(&str, bool, &str), u64> = BTreeMap::new();
         for condition in report.mappings.values().flat_map(|mapping| &mapping.conditions) {
-            let key = (condition.kind.as_str(), condition.status, condition.reason.as_str());
+            let key = (&*condition.kind, condition.status, &*condition.reason);
             *counts.entry(key).or_default() += 1;
         }
         let mut family = self.0.encode_descriptor(

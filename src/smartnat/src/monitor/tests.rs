@@ -214,8 +214,8 @@ async fn a_snapshot_is_for_this_host_alone() {
     }
 }
 
-fn condition(kind: &str, status: bool, reason: &str) -> Condition {
-    Condition { kind: kind.into(), status, reason: reason.into(), message: String::new() }
+fn condition(kind: &'static str, status: bool, reason: &'static str) -> Condition {
+    Condition { kind: kind.into(), status, reason: reason.into(), message: "".into() }
 }
 
 /// A Mapping that serves with two endpoints, and one that was rejected.
@@ -317,7 +317,7 @@ fn events_are_counted_by_kind_and_repairs_once_more() {
     let monitor = Monitor::new(PATIENCE);
     let recorder = monitor.recorder();
     for kind in [EventKind::Accepted, EventKind::DriftRepaired] {
-        recorder.event(&Event { kind, mapping: None, message: String::new() });
+        recorder.event(&Event { kind, mapping: None, message: "".into() });
     }
     let text = monitor.render().expect("rendered");
     assert!(text.contains("smartnat_events_total{kind=\"accepted\"} 1\n"), "{text}");

@@ -72,7 +72,7 @@ fn remarks_of(status: &MappingStatus) -> Vec<String> {
     let failed = status.conditions.iter().filter(|condition| !condition.status);
     // What follows from another condition is no news.
     let failed = failed.filter(|condition| condition.reason != reason::NOT_ACCEPTED);
-    let failed = failed.map(|condition| condition.message.clone());
+    let failed = failed.map(|condition| condition.message.to_string());
     let waiting = status.ports.iter().filter_map(|port| {
         port.waiting.as_ref().map(|waiting| format!("port {} waits: {waiting}", port.port))
     });

@@ -60,10 +60,11 @@ pub(super) fn cold_table(results: &Results) -> String {
         "netlink, bytes",
         "processor, ms",
         "of children, ms",
-        "memory, MiB",
+        "peak memory, MiB",
+        "resident memory, MiB",
         "",
     ];
-    let parts: [Figure<Cold>; 10] = [
+    let parts: [Figure<Cold>; 11] = [
         (|c| Some(c.core_us), MILLI),
         (|c| Some(c.apply_us), MILLI),
         (|c| Some(c.read_us), MILLI),
@@ -72,7 +73,8 @@ pub(super) fn cold_table(results: &Results) -> String {
         (|c| c.bytes.map(|bytes| bytes as f64), 1.0),
         (|c| Some(c.processor.own_us as f64), MILLI),
         (|c| Some(c.processor.children_us as f64), MILLI),
-        (|c| Some(c.peak_kib as f64), 1.0 / 1024.0),
+        (|c| Some(c.memory.peak_kib as f64), 1.0 / 1024.0),
+        (|c| Some(c.memory.resident_kib as f64), 1.0 / 1024.0),
         (|c| Some(c.total_us()), MILLI),
     ];
     let mut table = Table::new(&head);
@@ -93,7 +95,7 @@ pub(super) fn cold_table(results: &Results) -> String {
     reason = "one of several measures, of which others may be missing"
 )]
 fn memory(changes: &Changes) -> Option<f64> {
-    Some(changes.peak_kib as f64)
+    Some(changes.memory.peak_kib as f64)
 }
 
 /// Kinds of single changes, for people.
@@ -170,7 +172,7 @@ pub(super) fn rolling_table(results: &Results) -> String {
         "all, s",
         "processor, ms a pod",
         "of children, ms a pod",
-        "memory, MiB",
+        "peak memory, MiB",
         "made",
     ];
     let mut table = Table::new(&head);

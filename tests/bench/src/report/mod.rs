@@ -111,7 +111,8 @@ fn first_sync(results: &Results) -> String {
     format!(
         "A process of its own programs all Mappings into an empty network and reads them back. Core is the time of \
          decisions, apply that of changing the kernel, read that of reading it. Processor time is of the process \
-         and of its children. Memory is the most that the process had (`VmHWM`), objects of the cluster included. \
+         and of its children. Peak memory is the most that the process had (`VmHWM`), resident memory what it has when all is \
+         done (`VmRSS`) and it has handed back what is free, as the program does; the objects of the cluster are in both. \
          Median of {} runs.\n\n{}",
         results.settings.control_runs,
         control::cold_table(results),

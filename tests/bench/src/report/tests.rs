@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::results::{Connects, Control, ControlRun, CoreFigure, Traffic, TrafficRun};
-use crate::usage::Processor;
+use crate::usage::{Memory, Processor};
 use crate::worker::{Changes, Cold, Kind};
 
 fn run(run: u32, median_us: f64) -> TrafficRun {
@@ -32,7 +32,7 @@ fn changes(median_us: f64) -> Changes {
         bytes: None,
         own_us: 500.0,
         children_us: 600.0,
-        peak_kib: 2048,
+        memory: Memory { peak_kib: 2048, resident_kib: 1024 },
     }
 }
 
@@ -45,7 +45,7 @@ fn control(size: u32, median_us: f64) -> Control {
         processes: 9,
         bytes: Some(1234),
         processor: Processor { own_us: 4000, children_us: 5000 },
-        peak_kib: 3072,
+        memory: Memory { peak_kib: 3072, resident_kib: 3072 },
     };
     let of_kind = [Kind::Endpoint, Kind::Added, Kind::Deleted, Kind::Rolling]
         .map(|kind| (kind, changes(median_us)));

@@ -1,6 +1,7 @@
 use smartnat_core::model::{Family, Service};
 
 use super::*;
+use crate::store::LegacyEndpoints;
 
 fn key(name: &str) -> ObjectKey {
     ObjectKey::new("default", name)
@@ -61,7 +62,7 @@ fn only_what_changed_is_told() {
 fn legacy_endpoints_count_only_without_slices() {
     let endpoints = |slices: &[&str]| {
         let slices = slices.iter().map(|name| slice(name, "echo").shared()).collect();
-        set(SourceObject::Endpoints(key("echo"), slices))
+        set(SourceObject::Endpoints(Arc::new(LegacyEndpoints { key: key("echo"), slices })))
     };
     let real =
         |name: &str, service: &str| set(SourceObject::EndpointSlice(slice(name, service).shared()));

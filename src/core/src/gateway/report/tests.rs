@@ -96,8 +96,8 @@ fn what_is_held_back_is_not_programmed() {
     let condition = programmed_condition(&outputs);
     assert!(!condition.status);
     assert_eq!(
-        (condition.reason.as_str(), condition.message),
-        (reason::PENDING, violation.to_string())
+        (&*condition.reason, &*condition.message),
+        (reason::PENDING, &*violation.to_string())
     );
     let report = reporter.latest().expect("a status");
     assert!(!report.in_sync);

@@ -6,7 +6,12 @@ use smartnat_core::status::{Condition, UplinkStatus};
 
 use super::*;
 
-fn condition_of(kind: &str, status: bool, why: &str, message: &str) -> Condition {
+fn condition_of(
+    kind: &'static str,
+    status: bool,
+    why: &'static str,
+    message: &'static str,
+) -> Condition {
     Condition { kind: kind.into(), status, reason: why.into(), message: message.into() }
 }
 
