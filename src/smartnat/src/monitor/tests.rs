@@ -317,7 +317,7 @@ fn events_are_counted_by_kind_and_repairs_once_more() {
     let monitor = Monitor::new(PATIENCE);
     let recorder = monitor.recorder();
     for kind in [EventKind::Accepted, EventKind::DriftRepaired] {
-        recorder.event(&Event { kind, mapping: None, message: "".into() });
+        recorder.event(&Event { kind, mapping: None, message: String::new() });
     }
     let text = monitor.render().expect("rendered");
     assert!(text.contains("smartnat_events_total{kind=\"accepted\"} 1\n"), "{text}");
