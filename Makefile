@@ -39,8 +39,9 @@ SIZES ?= 1,100,1000,10000,100000
 RUNS ?= 7
 OUT ?= docs/performance
 
-# Criterion first: it needs no privileges, and the report takes in what it found.
+# Criterion first: it needs no privileges, and the report takes in what it found. What it left of another version goes.
 bench: deps ## Measure on real packets and write docs/performance: make bench SIZES=1,1000 RUNS=7 OUT=DIR
+	rm -rf $(TARGET)/criterion
 	cargo bench -p smartnat-sim --bench gateway
 	cargo build --release -p smartnat-bench
 	$(SUDO) $(TARGET)/release/smartnat-bench --sizes $(SIZES) --runs $(RUNS) --criterion $(TARGET)/criterion --out $(OUT)
