@@ -1,5 +1,5 @@
-//! Small and full: a B-tree that grew by one entry after the other in ascending order has nodes that
-//! are hardly half full. After a compilation of everything they are laid out anew.
+//! Maps and sets without room to spare. A B-tree that grew by one entry after the other in ascending
+//! order has nodes that are hardly half full: after a compilation of everything it is laid out anew.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem::take;
